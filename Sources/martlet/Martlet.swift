@@ -1,0 +1,8 @@
+import ArgumentParser
+import Logging
+import NIOCore
+
+@main
+struct Martlet: AsyncParsableCommand {
+    func run() async throws {}
+}
