@@ -74,7 +74,7 @@ let package = Package(
 
         // The request path.
         module("PKI", [crypto, cryptoExtras, x509, asn1]),
-        module("Wire", [nioCore, nioPosix, nioHTTP1, nioHTTP2, nioSSL, nioTLS, nioCompression, logging]),
+        module("Wire", ["CZlib", nioCore, nioPosix, nioHTTP1, nioHTTP2, nioSSL, nioTLS, nioCompression, logging]),
         module("Streaming", ["CZlib", "Wire", nioCore, nioPosix, nioHTTP1, nioWebSocket, nioSSL]),
         module("APIServer", ["JSON", "KubeMeta", "KubeAPI", "KubeClient", "Store", "Wire", "Streaming", "PKI", yams, crypto, collections, logging, nioCore]),
 
