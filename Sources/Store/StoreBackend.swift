@@ -45,7 +45,8 @@ package protocol StoreBackend: Sendable {
     func close() async
 }
 
-/// Who is told of writes. Called on the store's writer thread, one call at a time for each watch: return quickly, never block,
+/// Who is told of writes. Called on a thread of the store (history may come from another one than live events), one call at
+/// a time for each watch: return quickly, never block,
 /// never call back into the store synchronously.
 package protocol StoreObserver: AnyObject, Sendable {
     /// - Parameters:

@@ -1,0 +1,80 @@
+import CSQLite
+import Store
+
+/// The data file: one log, found by key through a covering index.
+///
+/// `log.id` is `revision << 12 | position in its transaction`. `previous` is the id of the row this one replaces (0: none), so
+/// compaction walks the log once, forward, and knows for every row which older one it made obsolete. Keys are blobs: SQLite
+/// then compares them with memcmp, which is the order of the contract. `expiry` holds only live rows with a time to live.
+enum Schema {
+    /// `PRAGMA user_version`. A higher number on disk means a newer program wrote it: refuse, touch nothing.
+    static let formatVersion = 1
+    /// At most this many operations share one revision.
+    static let positionBits: Int64 = 12
+    static let maximumOperationsInTransaction = 1 << 12
+
+    static func identifier(_ revision: Revision, position: Int) -> Int64 { revision << positionBits | Int64(position) }
+    static func revision(of identifier: Int64) -> Revision { identifier >> positionBits }
+    /// The largest id of a revision.
+    static func lastIdentifier(of revision: Revision) -> Int64 {
+        revision >= Int64.max >> positionBits ? Int64.max : (revision + 1) << positionBits - 1
+    }
+
+    /// Opens the writer's connection, creating the tables in a new file.
+    static func openWriter(path: String, options: SQLiteStoreOptions) throws(StoreError) -> Connection {
+        let connection = try Connection(path: path, create: true)
+        do throws(StoreError) {
+            let found = Int(try connection.integer("PRAGMA user_version") ?? 0)
+            if found > formatVersion { throw .newerFormat(found: found, supported: formatVersion) }
+            if found == 0 {
+                let tables = try connection.integer("SELECT count(*) FROM sqlite_master") ?? 0
+                if tables != 0 { throw .corrupt("\(path) is a SQLite file of another program") }
+                try connection.execute("PRAGMA page_size = \(options.pageSizeBytes)")
+                try connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
+            }
+            try configure(connection, cacheKibibytes: options.writerCacheKibibytes, options: options)
+            if found == 0 { try create(connection) }
+            if let maximum = options.maximumBytes {
+                try connection.execute("PRAGMA max_page_count = \(max(16, maximum / Int64(options.pageSizeBytes)))")
+            }
+        } catch {
+            connection.close()
+            throw error
+        }
+        return connection
+    }
+
+    /// Opens a connection that only reads (or checkpoints).
+    static func openReader(path: String, options: SQLiteStoreOptions) throws(StoreError) -> Connection {
+        let connection = try Connection(path: path, create: false)
+        try configure(connection, cacheKibibytes: options.readerCacheKibibytes, options: options)
+        return connection
+    }
+
+    private static func configure(
+        _ connection: Connection, cacheKibibytes: Int, options: SQLiteStoreOptions
+    ) throws(StoreError) {
+        try connection.execute("PRAGMA journal_mode = WAL")
+        try connection.execute("PRAGMA synchronous = FULL")
+        try connection.execute("PRAGMA wal_autocheckpoint = 0")
+        try connection.execute("PRAGMA journal_size_limit = \(options.walLimitBytes)")
+        try connection.execute("PRAGMA temp_store = MEMORY")
+        try connection.execute("PRAGMA cache_size = -\(cacheKibibytes)")
+        try connection.execute("PRAGMA mmap_size = \(options.memoryMapBytes)")
+    }
+
+    private static func create(_ connection: Connection) throws(StoreError) {
+        try connection.execute("""
+            BEGIN IMMEDIATE;
+            CREATE TABLE log (
+                id INTEGER PRIMARY KEY, key BLOB NOT NULL, previous INTEGER NOT NULL, created INTEGER NOT NULL,
+                version INTEGER NOT NULL, expires INTEGER NOT NULL, deleted INTEGER NOT NULL, value BLOB NOT NULL);
+            CREATE INDEX log_key ON log (key, id, deleted);
+            CREATE TABLE expiry (expires INTEGER NOT NULL, id INTEGER NOT NULL, PRIMARY KEY (expires, id)) WITHOUT ROWID;
+            CREATE TABLE meta (name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
+            INSERT INTO meta VALUES ('compacted', 0), ('swept', 0);
+            PRAGMA user_version = \(formatVersion);
+            COMMIT;
+            """)
+    }
+}
