@@ -28,7 +28,7 @@ struct StoreContractTests {
     @Test("keys with a time to live are deleted by the store")
     func timeToLive() async throws {
         try await withFolder { folder in
-            let clock = Mutex<Int64>(1_000_000)
+            let clock = Box<Int64>(1_000_000)
             var options = SQLiteStoreOptions()
             options.tickMilliseconds = 10
             options.nowSeconds = { clock.withLock { $0 } }
@@ -165,9 +165,9 @@ struct StoreTroubleTests {
     @Test("whatever moment the machine stops, every acknowledged write is there and no revision is missing")
     func crashCopies() async throws {
         try await withFolder { folder in
-            let acknowledged = Mutex<[String: Revision]>([:])
-            let copies = Mutex<[(folder: String, acknowledged: [String: Revision])]>([])
-            let counter = Mutex(0)
+            let acknowledged = Box<[String: Revision]>([:])
+            let copies = Box<[(folder: String, acknowledged: [String: Revision])]>([])
+            let counter = Box(0)
             var options = SQLiteStoreOptions()
             options.checkpointPages = 50
             options.forcedCheckpointPages = 200
@@ -266,4 +266,11 @@ struct StoreTroubleTests {
 final class Shared: Sendable {
     let flag: Atomic<Bool>
     init(_ flag: consuming Atomic<Bool>) { self.flag = flag }
+}
+
+/// A value that hooks and tests share.
+final class Box<Value: Sendable>: Sendable {
+    private let value: Mutex<Value>
+    init(_ value: Value) { self.value = Mutex(value) }
+    func withLock<Result: Sendable>(_ body: (inout sending Value) -> sending Result) -> Result { value.withLock(body) }
 }
