@@ -18,8 +18,6 @@ import Wire
                 let command = try await SPDYRemoteCommand(
                     tunnel: makeTunnel(), endpoint: endpoint(runtime, "/exec/token"),
                     options: RemoteCommandOptions(standardInput: true, standardOutput: true, standardError: true))
-                // The fake runtime wants all five streams; a real one is told by its own options.
-                _ = try await command.session.openStream(headers: [("streamtype", "resize")]).closeOutput()
                 return handshake.response { socket in
                     let client = WebSocketRemoteCommand(socket: socket, subprotocol: handshake.subprotocol)
                     try await client.announce()
@@ -52,6 +50,37 @@ import Wire
                 #expect(order.first == 1 && order.last == 3)
             }
         }
+    }
+
+    /// Frames composed by another implementation (Python's struct and zlib with the dictionary of the SPDY draft): SYN_STREAM 1
+    /// (error), SYN_STREAM 3 (data, port 8080), DATA on 3 with FIN.
+    static let recorded =
+        "80030001000000280000000100000000000078f9e3c6a7c202a62346703a2b294a4dcc851625aca9a08006000000ffff80030001000000"
+            + "2e0000000300000000000002a5470c295029930829b08bc079c3c2c0c2004873164122381394f0190d00000000ffff0000000301000002"
+            + "6869"
+
+    @Test("frames of another implementation are understood, and our header blocks name the draft's dictionary (Adler-32)")
+    func recordedFrames() async throws {
+        let memory = MemoryConnection()
+        let (streams, arrived) = AsyncStream<SPDYStream>.makeStream()
+        let session = try SPDYSession(connection: memory, role: .server) { arrived.yield($0) }
+        let reading = Task { try await session.run() }
+        var hex = Self.recorded[...]
+        var bytes = ByteBuffer()
+        while let byte = UInt8(hex.prefix(2), radix: 16) { bytes.writeInteger(byte); hex = hex.dropFirst(2) }
+        while let slice = bytes.readSlice(length: min(7, bytes.readableBytes)), slice.readableBytes > 0 { memory.feed.yield(slice) }
+        var arrivals = streams.makeAsyncIterator()
+        #expect(await arrivals.next()?.header("streamtype") == "error")
+        let data = try #require(await arrivals.next())
+        #expect(data.header("port") == "8080" && data.header("requestid") == "0")
+        #expect(try await data.read() == ByteBuffer(string: "hi"))
+        #expect(try await data.read() == nil)
+        var sent = memory.sent.makeAsyncIterator()
+        let reply = Array(try #require(await sent.next()).readableBytesView)
+        #expect(Array(reply[0..<4]) == [0x80, 3, 0, 2])
+        #expect(Array(reply[14..<18]) == [0xE3, 0xC6, 0xA7, 0xC2])
+        memory.close()
+        try await reading.value
     }
 
     @Test("a client that goes away ends the session behind it") func clientGone() async throws {

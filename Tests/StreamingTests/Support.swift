@@ -44,7 +44,7 @@ final class MemoryConnection: UpgradedConnection {
     func close() { outgoing.finish(); feed.finish() }
 }
 
-/// What a container runtime's streaming server does with exec: error, stdin, stdout, stderr, resize streams by their type.
+/// What a container runtime's streaming server does with exec: error, stdin, stdout and stderr (or resize) streams by their type.
 /// The "command" echoes its input to stdout in capitals, reports resizes on stderr, and ends with the status in the path's query.
 func fakeRuntime(_ request: WireRequest) async -> WireResponse {
     guard request.headers.first(name: "upgrade") == "SPDY/3.1" else { return .text(.badRequest, "unable to upgrade") }
@@ -72,7 +72,7 @@ func fakeRuntime(_ request: WireRequest) async -> WireResponse {
             var byType: [String: SPDYStream] = [:]
             for await stream in streams {
                 byType[stream.header("streamtype") ?? ""] = stream
-                if byType.count == 5 { break }
+                if byType.count == 4 { break }
             }
             if let resize = byType["resize"], let bytes = try await resize.read() { try await byType["stdout"]?.write(bytes) }
             while let bytes = try await byType["stdin"]?.read() {
