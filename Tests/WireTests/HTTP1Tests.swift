@@ -43,6 +43,24 @@ import Wire
         }
     }
 
+    @Test("a client that pipelines without reading is held back, then cut off")
+    func pipeliningWithoutReading() async throws {
+        let answered = Atomic(0)
+        try await withServer({ $0.stalledReaderTimeoutSeconds = 1 }, handler: { _ in
+            answered.add(1, ordering: .relaxed)
+            return .text(.ok, String(repeating: "x", count: 15_000))
+        }) { server, port in
+            let client = try await dial(port)
+            let requests = ByteBuffer(string: String(repeating: "GET / HTTP/1.1\r\nHost: x\r\n\r\n", count: 100))
+            let sender = Task { for _ in 0..<200 { try await client.write(requests) } }
+            #expect(await eventually { server.connectionCount == 1 })
+            #expect(await eventually { server.connectionCount == 0 })
+            #expect(answered.load(ordering: .relaxed) < 5000)
+            sender.cancel()
+            client.close()
+        }
+    }
+
     @Test("HEAD gets the length without the body; 204 gets no length")
     func headAndNoContent() async throws {
         try await withServer(handler: { $0.path == "/none" ? WireResponse(status: .noContent) : .text(.ok, "12345") }) { _, port in
