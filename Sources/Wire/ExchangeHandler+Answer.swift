@@ -31,6 +31,8 @@ extension ExchangeHandler {
             case .stream(let produce): return await sendStream(response, produce, method: method, chunked: acceptsChunks)
             case .upgrade(let name, let run): return await sendUpgrade(response, name, run)
             }
+            // A client that pipelines requests without reading the answers waits here.
+            try await waitUntilWritable()
             finished()
         } catch {
             cutOff()

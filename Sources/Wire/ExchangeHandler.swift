@@ -48,6 +48,7 @@ final class ExchangeHandler: ChannelDuplexHandler, RemovableChannelHandler, @unc
     private var keepAlive = true
     private var inputClosed = false
     private var quiescing = false
+    private var refused = false
     private var resuming = false
     private var sawPart = false
     private var headPending = true
@@ -149,6 +150,7 @@ final class ExchangeHandler: ChannelDuplexHandler, RemovableChannelHandler, @unc
     /// Answers before the request is complete; the connection cannot be used after it.
     private func refuse(_ response: WireResponse) {
         keepAlive = false
+        refused = true
         phase = .answering
         body = ByteBuffer()
         let method = head?.method ?? .GET
@@ -192,6 +194,8 @@ final class ExchangeHandler: ChannelDuplexHandler, RemovableChannelHandler, @unc
         closeWaiters = []
         if version == .http2 {
             phase = .draining
+            // A refused request may still be sending: the stream is reset when it does not end by itself.
+            if refused { _ = context?.eventLoop.scheduleTask(in: Self.drainTimeout) { self.context?.close(promise: nil) } }
             return
         }
         guard keepAlive, !quiescing else { return drainAndClose() }
