@@ -114,3 +114,13 @@ enum BlockingThread {
         return code == 0
     }
 }
+
+/// Blocking work (cgroup waits, large file reads) on a thread of its own.
+package enum BlockingWork {
+    package static func run<Value: Sendable>(_ body: @escaping @Sendable () -> Value) async -> Value {
+        await withCheckedContinuation { continuation in
+            // Without a thread the caller's own is blocked: slow, but right.
+            if !BlockingThread.start({ continuation.resume(returning: body()) }) { continuation.resume(returning: body()) }
+        }
+    }
+}
