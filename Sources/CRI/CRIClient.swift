@@ -41,7 +41,25 @@ package final class CRIClient: Sendable {
     /// One unary call. `deadline` covers waiting for the connection as well as the call.
     func call<Request: Message, Response: Message>(
         _ service: CRIService, _ method: String, _ request: Request, deadline: Duration
-    ) async throws -> Response {
+    ) async throws(CRIError) -> Response {
+        let end = ContinuousClock.now + deadline
+        while true {
+            do {
+                return try await attempt(service, method, request, deadline: max(.milliseconds(1), end - .now))
+            } catch {
+                // containerd listens before its CRI has recovered the containers. It did nothing with the request: ask again.
+                guard error.code == .unknown, error.message.contains(Self.notInitialized), .now < end else { throw error }
+                do { try await Task.sleep(for: Self.retryInterval) } catch { throw CRIError(error, method: method) }
+            }
+        }
+    }
+
+    private static let notInitialized = "server is not initialized yet"
+    private static let retryInterval: Duration = .milliseconds(20)
+
+    private func attempt<Request: Message, Response: Message>(
+        _ service: CRIService, _ method: String, _ request: Request, deadline: Duration
+    ) async throws(CRIError) -> Response {
         var options = CallOptions.defaults
         options.timeout = deadline
         options.waitForReady = true

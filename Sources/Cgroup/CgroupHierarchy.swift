@@ -35,14 +35,14 @@ package struct CgroupHierarchy: Sendable {
     package static func detect(mountTable: String = "/proc/self/mounts") throws(CgroupError) -> CgroupHierarchy {
         guard let table = CgroupFile.read(mountTable) else { throw .notMounted("cannot read \(mountTable)") }
         var v1: [String: String] = [:]
-        var v2: String?
+        var v2: String?, hybrid: String?
         for line in table.split(separator: "\n") {
             let fields = line.split(separator: " ")
             guard fields.count > 3 else { continue }
             let mountPoint = String(fields[1])
             if fields[2] == "cgroup2" {
                 let controllers = CgroupFile.read(mountPoint + "/cgroup.controllers") ?? ""
-                if controllers.split(whereSeparator: \.isWhitespace).contains("memory") { v2 = mountPoint }
+                if controllers.split(whereSeparator: \.isWhitespace).contains("memory") { v2 = mountPoint } else { hybrid = mountPoint }
             } else if fields[2] == "cgroup" {
                 for option in fields[3].split(separator: ",") where option != "rw" && option != "relatime" {
                     v1[String(option)] = mountPoint
@@ -56,6 +56,8 @@ package struct CgroupHierarchy: Sendable {
                 "cgroup controllers not mounted: \(missing.joined(separator: ", ")). Mount cgroup2 on /sys/fs/cgroup, or the "
                     + "version 1 hierarchies on /sys/fs/cgroup/CONTROLLER (Debian: apt-get install cgroupfs-mount)")
         }
+        // runc puts containers also into the empty version 2 tree of a hybrid system: it is to be cleaned with the others.
+        if let hybrid { v1["unified"] = hybrid }
         return CgroupHierarchy(version: .v1, mounts: v1)
     }
 

@@ -41,13 +41,22 @@ package struct ContainerdConfiguration: Hashable, Sendable {
     package var pidPath: String { runDirectory + "/containerd.pid" }
     package var stateDirectory: String { runDirectory + "/containerd" }
 
-    /// Not needed by a Kubernetes node, and each costs start time or touches folders outside ours.
+    /// Not needed by a Kubernetes node, and each costs start time or touches folders outside ours. (The unused runtime.v1 must
+    /// stay: the tasks service, and with it CRI, refuses to load without one.)
     private static let disabledPlugins = [
         "io.containerd.snapshotter.v1.aufs", "io.containerd.snapshotter.v1.btrfs", "io.containerd.snapshotter.v1.devmapper",
         "io.containerd.snapshotter.v1.zfs", "io.containerd.snapshotter.v1.native", "io.containerd.internal.v1.opt",
-        "io.containerd.internal.v1.restart", "io.containerd.runtime.v1.linux", "io.containerd.internal.v1.tracing",
+        "io.containerd.internal.v1.restart", "io.containerd.internal.v1.tracing",
         "io.containerd.tracing.processor.v1.otlp",
     ]
+
+    /// Without CAP_SYS_RESOURCE (bit 24; some sandboxes withhold it from root) no process may be made less likely to be killed for
+    /// memory; runc then fails every container unless containerd leaves the score alone.
+    private var mayLowerOOMScore: Bool {
+        let line = (SmallFile.read("/proc/self/status") ?? "").split(separator: "\n").first { $0.hasPrefix("CapEff:") }
+        let bits = line.flatMap { $0.split(whereSeparator: \.isWhitespace).last }.flatMap { UInt64($0, radix: 16) } ?? 0
+        return bits & (1 << 24) != 0
+    }
 
     package var toml: String {
         """
@@ -55,7 +64,7 @@ package struct ContainerdConfiguration: Hashable, Sendable {
         version = 2
         root = "\(rootDirectory)"
         state = "\(stateDirectory)"
-        oom_score = -999
+        oom_score = \(mayLowerOOMScore ? -999 : 0)
         disabled_plugins = [\(Self.disabledPlugins.map { "\"\($0)\"" }.joined(separator: ", "))]
 
         [grpc]
@@ -69,6 +78,7 @@ package struct ContainerdConfiguration: Hashable, Sendable {
           stream_server_port = "0"
           enable_unprivileged_icmp = false
           enable_unprivileged_ports = false
+          restrict_oom_score_adj = \(!mayLowerOOMScore)
           tolerate_missing_hugetlb_controller = true
           netns_mounts_under_state_dir = true
 

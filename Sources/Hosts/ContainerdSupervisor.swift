@@ -29,7 +29,7 @@ package actor ContainerdSupervisor {
     ///   - onStart: called after each start (and adoption), for example to move it into the host's cgroup. containerd's
     ///     children inherit the cgroup, so it is called before containerd is asked to do anything.
     package init(
-        _ configuration: ContainerdConfiguration, commandPrefix: [String] = [], logger: Logger,
+        _ configuration: ContainerdConfiguration, commandPrefix: [String] = [], logger: Logger = Logger(label: "martlet.containerd"),
         onStart: (@Sendable (ProcessIdentity) async -> Void)? = nil
     ) throws {
         self.configuration = configuration
@@ -99,7 +99,15 @@ package actor ContainerdSupervisor {
         let clock = ContinuousClock()
         let end = clock.now + timeout
         while clock.now < end, process.isRunning {
-            if SmallFile.exists(configuration.socketPath), (try? await client.status(deadline: .seconds(2))) != nil { return true }
+            if SmallFile.exists(configuration.socketPath) {
+                do throws(CRIError) {
+                    _ = try await client.status(deadline: .seconds(2))
+                    return true
+                } catch {
+                    // containerd is up but its CRI plugin did not load: waiting would not help.
+                    if error.code == .unimplemented { return false }
+                }
+            }
             try? await Task.sleep(for: .milliseconds(20))
         }
         return false
@@ -136,6 +144,7 @@ package actor ContainerdSupervisor {
 
     private func logTail() -> String {
         let lines = (SmallFile.read(configuration.logPath) ?? "").split(separator: "\n")
-        return lines.suffix(10).joined(separator: "\n")
+        let problems = lines.filter { $0.contains("level=error") || $0.contains("level=fatal") || $0.contains("io.containerd.grpc.v1.cri\" error=") }
+        return (problems.isEmpty ? lines : problems).suffix(10).joined(separator: "\n")
     }
 }

@@ -98,8 +98,18 @@ package enum HostNetwork {
         if MountTable.current().contains(host.mountNamespacePath) { return }
         try SmallFile.write("", to: host.mountNamespacePath)
         let script = "set -e; mount --make-rshared /\n" + host.boundFolders.map { "mount --bind '\($0.kept)' '\($0.seen)'\n" }.joined()
-        try await ProcessRunner.runChecked(
-            Command(["unshare", "--mount=\(host.mountNamespacePath)", "--propagation", "slave", "sh", "-c", script]))
+        let unshare = ["unshare", "--mount=\(host.mountNamespacePath)", "--propagation", "slave", "sh", "-c", script]
+        // Linux refuses to pin a mount namespace that is older than the one it is pinned in, and tells age by a number that recent
+        // kernels hand out in batches per CPU: unless we live in the machine's first namespace, the CPU decides. On the CPU that
+        // made our own namespace it always works.
+        var failure = HostsError("no CPU to run unshare on")
+        for prefix in [[]] + (0..<sysconf(Int32(_SC_NPROCESSORS_ONLN))).map({ ["taskset", "--cpu-list", "\($0)"] }) {
+            let outcome = try await ProcessRunner.run(Command(prefix + unshare))
+            if outcome.status.isSuccess { return }
+            failure = HostsError("cannot make the mount namespace of \(host.node): \(outcome.errorText)")
+            if !outcome.errorText.contains("Invalid argument") { break }
+        }
+        throw failure
     }
 
     static func masqueradeRules(_ plan: ClusterPlan) -> NftTransaction {

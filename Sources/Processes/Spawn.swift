@@ -107,6 +107,10 @@ enum BlockingThread {
         let argument = Unmanaged.passRetained(Body(body))
         let code = pthread_create(&thread, &attributes, { argument in
             guard let argument else { return nil }
+            // Signals are other threads' business; and writing to a program that has ended must be an error, not a SIGPIPE.
+            var all = sigset_t()
+            sigfillset(&all)
+            pthread_sigmask(SIG_BLOCK, &all, nil)
             Unmanaged<Body>.fromOpaque(argument).takeRetainedValue().run()
             return nil
         }, argument.toOpaque())
