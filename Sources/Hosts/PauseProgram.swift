@@ -4,11 +4,11 @@
 /// SIGCHLD makes it reap orphans (it is everybody's parent when the pod shares its process namespace), the others make it
 /// exit with 0. Waiting with blocked signals needs no handlers, and process 1 gets blocked signals even though the kernel
 /// keeps default-action ones from it.
-enum PauseProgram {
-    enum Architecture: String {
+package enum PauseProgram {
+    package enum Architecture: String {
         case amd64, arm64
 
-        static var current: Architecture {
+        package static var current: Architecture {
             #if arch(arm64)
             .arm64
             #else
@@ -89,7 +89,7 @@ enum PauseProgram {
     ]
 
     /// A static ELF executable: file header, one program header, the code.
-    static func elf(_ architecture: Architecture) -> [UInt8] {
+    package static func elf(_ architecture: Architecture) -> [UInt8] {
         let loadAddress: UInt64 = 0x40_0000
         let headersBytes: UInt64 = 64 + 56
         let code: [UInt8]
