@@ -94,7 +94,7 @@ let package = Package(
         module("Cgroup"),
         module("Nftables", ["Processes"]),
         module("Hosts", ["Processes", "Cgroup", "CRI", "Nftables", crypto, logging]),
-        module("NodeAgent", ["JSON", "KubeMeta", "KubeTypes", "KubeClient", "CRI", "Processes", "Cgroup", "Wire", "Streaming", "PKI", crypto, collections, logging, nioCore, nioPosix, nioHTTP1, nioSSL,
+        module("NodeAgent", ["JSON", "KubeMeta", "KubeTypes", "KubeClient", "CRI", "Processes", "Cgroup", "Hosts", "Wire", "Streaming", "PKI", crypto, collections, logging, nioCore, nioPosix, nioHTTP1, nioSSL,
             .product(name: "AsyncHTTPClient", package: "async-http-client")]),
         module("SimulatedNodes", ["JSON", "KubeMeta", "KubeTypes", "KubeClient", logging]),
 
