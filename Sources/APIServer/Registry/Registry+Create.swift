@@ -1,6 +1,6 @@
-import JSON
-import KubeAPI
-import KubeMeta
+package import JSON
+package import KubeAPI
+package import KubeMeta
 import Store
 
 extension Registry {

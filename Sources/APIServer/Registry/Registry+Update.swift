@@ -1,5 +1,5 @@
 package import JSON
-import KubeAPI
+package import KubeAPI
 package import KubeMeta
 import Store
 
