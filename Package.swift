@@ -93,7 +93,7 @@ let package = Package(
         module("Processes", [logging]),
         module("Cgroup"),
         module("Nftables", ["Processes"]),
-        module("Hosts", ["Processes", "Cgroup", logging]),
+        module("Hosts", ["Processes", "Cgroup", "CRI", "Nftables", crypto, logging]),
         module("NodeAgent", ["JSON", "KubeMeta", "KubeTypes", "KubeClient", "CRI", "Processes", "Cgroup", "Wire", "Streaming", "PKI", crypto, collections, logging, nioCore, nioPosix, nioHTTP1, nioSSL,
             .product(name: "AsyncHTTPClient", package: "async-http-client")]),
         module("SimulatedNodes", ["JSON", "KubeMeta", "KubeTypes", "KubeClient", logging]),
