@@ -65,7 +65,7 @@ struct DeploymentTests {
             most = max(most, pods.count)
             #expect(pods.count(where: \.isReady) >= 3)
             try await cluster.makeAllReady()
-            return pods.count == 3 && pods.allSatisfy { $0.spec.containers[0].image == "a:2" }
+            return pods.count == 3 && pods.allSatisfy { $0.spec.containers.first?.image == "a:2" }
         }
         #expect(most <= 4)
         try await cluster.eventually("revision 2") {
@@ -85,8 +85,8 @@ struct DeploymentTests {
             Deployment.self, namespace: "default", name: "web", .merge, ["spec": deployment.spec.json])
         try await cluster.eventually("new pods") {
             let pods = try await cluster.list(Pod.self)
-            #expect(Set(pods.map { $0.spec.containers[0].image }).count <= 1)
-            return pods.count == 3 && pods.allSatisfy { $0.spec.containers[0].image == "a:2" }
+            #expect(Set(pods.map { $0.spec.containers.first?.image }).count <= 1)
+            return pods.count == 3 && pods.allSatisfy { $0.spec.containers.first?.image == "a:2" }
         }
     }
 

@@ -82,7 +82,7 @@ final class FakeTransport: KubeTransport {
         state.version += 1
         var object = object
         object.set(.string(String(state.version)), at: "metadata", "resourceVersion")
-        state.objects[key] = type == .deleted ? nil : object
+        if type == .deleted { state.objects.removeValue(forKey: key) } else { state.objects[key] = object }
         let event = KubeWatchEvent(type: type, object: object)
         state.history.append((state.version, key.kind, old, event))
         for watcher in state.watchers.values where watcher.request.kind == key.kind {
