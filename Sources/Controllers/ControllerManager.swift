@@ -13,6 +13,9 @@ package final class ControllerManager: Sendable {
         DeploymentController.self,
         ReplicaController<ReplicaSet>.self,
         ReplicaController<ReplicationController>.self,
+        EndpointSliceController.self,
+        EndpointsController.self,
+        EndpointSliceMirroringController.self,
     ]
 
     private let factory: InformerFactory
