@@ -6,6 +6,7 @@ import KubeMeta
 import Logging
 import PKI
 import Scheduler
+import SimulatedNodes
 import Store
 import StoreSQLite
 import Wire
@@ -112,7 +113,18 @@ final class ControlPlane: Sendable {
             let manager = ControllerManager(factory: InformerFactory(client: client), client: client, options: controllerOptions)
             tasks.append(Task { await manager.run() })
         }
+        if !options.disabled.contains("scheduler") {
+            let client = KubeClient(transport: LocalTransport(server: server, component: "kube-scheduler"))
+            let scheduler = Scheduler(factory: InformerFactory(client: client), client: client)
+            tasks.append(Task { await scheduler.run() })
+        }
         return tasks
+    }
+
+    /// Runs nodes without containers until the task is cancelled.
+    func simulateNodes(_ count: Int) async {
+        let client = KubeClient(transport: LocalTransport(server: server, component: "simulated-node"))
+        await SimulatedNodes(count: count, client: client, factory: InformerFactory(client: client)).run()
     }
 
     private static func serviceAddress(_ cidr: String) -> String {

@@ -13,6 +13,6 @@ struct Martlet: AsyncParsableCommand {
             """,
         version: "martlet 0.1.0 (Kubernetes \(KubernetesVersion.text))",
         subcommands: [
-            ServerCommand.self,
+            UpCommand.self, DownCommand.self, StatusCommand.self, KubeconfigCommand.self, ServerCommand.self, ImageCommand.self,
         ])
 }

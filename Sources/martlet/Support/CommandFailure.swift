@@ -1,18 +1,12 @@
-import ArgumentParser
-import FoundationEssentials
-
 #if canImport(Glibc)
     import Glibc
 #endif
 
 /// A failure that a person reads: what went wrong and what to do next. Exit status 1.
-struct CommandFailure: Error, CustomStringConvertible, LocalizedErrorText {
+struct CommandFailure: Error, CustomStringConvertible {
     var description: String
     init(_ description: String) { self.description = description }
 }
-
-/// ArgumentParser prints `description` of errors that are custom string convertible.
-protocol LocalizedErrorText {}
 
 /// Output for people: progress only on a terminal.
 enum Console {
