@@ -3,7 +3,7 @@ import KubeAPI
 import KubeMeta
 import Store
 
-/// What every cluster has from its first moment: namespaces, roles, priority classes, the default storage class, the Services
+/// What every cluster has from its first moment: namespaces, roles, priority classes, the Services
 /// `kubernetes` and `kube-dns`. Written in one transaction when the store is new, and completed when something is missing.
 struct Bootstrap {
     let server: APIServer
@@ -38,10 +38,6 @@ struct Bootstrap {
         ] {
             add("scheduling.k8s.io", "v1", "priorityclasses", "", ["metadata": ["name": .string(name)], "value": JSON(value), "description": .string(text)])
         }
-        add("storage.k8s.io", "v1", "storageclasses", "", [
-            "metadata": ["name": "local-path", "annotations": ["storageclass.kubernetes.io/is-default-class": "true"]],
-            "provisioner": "martlet.dev/local-path", "reclaimPolicy": "Delete", "volumeBindingMode": "WaitForFirstConsumer",
-        ])
         add("networking.k8s.io", "v1", "servicecidrs", "", [
             "metadata": ["name": "kubernetes"], "spec": ["cidrs": [.string(server.configuration.serviceCIDR)]],
         ])

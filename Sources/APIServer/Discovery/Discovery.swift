@@ -131,7 +131,7 @@ final class Discovery: Sendable {
     private func aggregated(_ groups: [Group], _ version: String) -> WireResponse {
         let items = groups.map { group -> JSON in
             [
-                "metadata": group.name.isEmpty ? ["creationTimestamp": nil] : ["name": .string(group.name), "creationTimestamp": nil],
+                "metadata": group.name.isEmpty ? ["creationTimestamp": .null] : ["name": .string(group.name), "creationTimestamp": .null],
                 "versions": .array(
                     group.versions.map { version in
                         ["version": .string(version), "freshness": "Current", "resources": .array(aggregatedResources(group.name, version))]

@@ -4,19 +4,19 @@ import KubeMeta
 /// The columns of pods: the status word is worked out from phase, container states and deletion, as upstream's printer does.
 enum PodColumns {
     static let all: [Tables.Column] = [
-        Tables.Column("Name", path: "metadata.name", "Name of the object."),
-        Tables.Column("Ready", "The aggregate readiness state of this pod for accepting traffic.") { pod, _ in
+        Tables.Column("Name", path: "metadata.name", description: "Name of the object."),
+        Tables.Column("Ready", description: "The aggregate readiness state of this pod for accepting traffic.") { pod, _ in
             let statuses = pod["status"]?["containerStatuses"]?.array ?? []
             let sidecars = Set((pod["spec"]?["initContainers"]?.array ?? []).filter { $0["restartPolicy"]?.string == "Always" }.compactMap { $0["name"]?.string })
             let sidecarStatuses = (pod["status"]?["initContainerStatuses"]?.array ?? []).filter { sidecars.contains($0["name"]?.string ?? "") }
             let ready = (statuses + sidecarStatuses).filter { $0["ready"]?.bool == true }.count
             return .string("\(ready)/\((pod["spec"]?["containers"]?.array?.count ?? 0) + sidecars.count)")
         },
-        Tables.Column("Status", "The aggregate status of the containers in this pod.") { pod, _ in .string(status(pod)) },
-        Tables.Column("Restarts", "The number of times the containers in this pod have been restarted and when the last container in this pod has restarted.") { pod, now in
+        Tables.Column("Status", description: "The aggregate status of the containers in this pod.") { pod, _ in .string(status(pod)) },
+        Tables.Column("Restarts", description: "The number of times the containers in this pod have been restarted and when the last container in this pod has restarted.") { pod, now in
             .string(restarts(pod, now))
         },
-        Tables.Column("Age", "Time since the object was created.") { pod, now in Tables.age(pod["metadata"]?["creationTimestamp"], now) },
+        Tables.Column("Age", description: "Time since the object was created.") { pod, now in Tables.age(pod["metadata"]?["creationTimestamp"], now) },
         Tables.Column("IP", wide: true) { pod, _ in
             let address = pod["status"]?["podIP"]?.string ?? ""
             return .string(address.isEmpty ? "<none>" : address)
@@ -106,7 +106,7 @@ enum NodeColumns {
     }
 
     static let all: [Tables.Column] = [
-        Tables.Column("Name", path: "metadata.name", "Name of the object."),
+        Tables.Column("Name", path: "metadata.name", description: "Name of the object."),
         Tables.Column("Status") { node, _ in
             let ready = (node["status"]?["conditions"]?.array ?? []).first { $0["type"]?.string == "Ready" }?["status"]?.string
             var words = [ready == "True" ? "Ready" : ready == nil ? "Unknown" : "NotReady"]

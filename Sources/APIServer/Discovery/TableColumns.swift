@@ -7,15 +7,15 @@ enum TableColumns {
 
     static func of(_ kind: ResourceKind) -> [Column] { byKind[kind.qualifiedName] ?? standard }
 
-    private static let name = Column("Name", path: "metadata.name", "Name of the object.")
-    private static let age = Column("Age", "string", "Time since the object was created.") { object, now in
+    private static let name = Column("Name", path: "metadata.name", description: "Name of the object.")
+    private static let age = Column("Age", description: "Time since the object was created.") { object, now in
         Tables.age(object["metadata"]?["creationTimestamp"], now)
     }
-    private static let createdAt = Column("Created At", "date", path: "metadata.creationTimestamp", "When the object was created.")
-    private static let standard = [name, Column("Created At", "date", path: "metadata.creationTimestamp", "When the object was created.")]
+    private static let createdAt = Column("Created At", type: "date", path: "metadata.creationTimestamp", description: "When the object was created.")
+    private static let standard = [name, Column("Created At", type: "date", path: "metadata.creationTimestamp", description: "When the object was created.")]
 
     private static func count(_ name: String, _ path: String, wide: Bool = false) -> Column {
-        Column(name, "integer", wide: wide, path: path, fallback: 0)
+        Column(name, type: "integer", wide: wide, path: path, fallback: 0)
     }
 
     /// `a,b` of the containers of a pod spec.
@@ -40,7 +40,7 @@ enum TableColumns {
     }
 
     private static func dataCount(_ fields: String...) -> Column {
-        Column("Data", "integer") { object, _ in JSON(fields.reduce(0) { $0 + (object[$1]?.object?.count ?? 0) }) }
+        Column("Data", type: "integer") { object, _ in JSON(fields.reduce(0) { $0 + (object[$1]?.object?.count ?? 0) }) }
     }
 
     private static func joined(_ values: [String], none: String = "<none>") -> JSON {
@@ -54,7 +54,7 @@ enum TableColumns {
         "pods": PodColumns.all,
         "deployments.apps": [
             name,
-            Column("Ready", "Number of the pod with ready state") { object, _ in
+            Column("Ready", description: "Number of the pod with ready state") { object, _ in
                 .string("\(object["status"]?["readyReplicas"]?.int ?? 0)/\(object["spec"]?["replicas"]?.int ?? 0)")
             }, count("Up-to-date", "status.updatedReplicas"), count("Available", "status.availableReplicas"), age, podContainers, podImages,
             selector("spec.selector"),
@@ -118,8 +118,8 @@ enum TableColumns {
         ],
         "cronjobs.batch": [
             name, Column("Schedule", path: "spec.schedule"), Column("Timezone", path: "spec.timeZone", fallback: "<none>"),
-            Column("Suspend", "boolean") { object, _ in .string(object["spec"]?["suspend"]?.bool == true ? "True" : "False") },
-            Column("Active", "integer") { object, _ in JSON(object["status"]?["active"]?.array?.count ?? 0) },
+            Column("Suspend", type: "boolean") { object, _ in .string(object["spec"]?["suspend"]?.bool == true ? "True" : "False") },
+            Column("Active", type: "integer") { object, _ in JSON(object["status"]?["active"]?.array?.count ?? 0) },
             Column("Last Schedule") { object, now in
                 object["status"]?["lastScheduleTime"] == nil ? "<none>" : Tables.age(object["status"]?["lastScheduleTime"], now)
             }, age, containers("Containers", "name", at: "spec.jobTemplate.spec.template.spec.containers"),
@@ -180,7 +180,7 @@ enum TableColumns {
         "namespaces": [name, Column("Status", path: "status.phase"), age],
         "configmaps": [name, dataCount("data", "binaryData"), age],
         "secrets": [name, Column("Type", path: "type"), dataCount("data"), age],
-        "serviceaccounts": [name, Column("Secrets", "integer") { object, _ in JSON(object["secrets"]?.array?.count ?? 0) }, age],
+        "serviceaccounts": [name, Column("Secrets", type: "integer") { object, _ in JSON(object["secrets"]?.array?.count ?? 0) }, age],
         "persistentvolumes": [
             name, Column("Capacity", path: "spec.capacity.storage"),
             Column("Access Modes") { object, _ in .string(accessModes(object["spec"]?["accessModes"])) },
@@ -227,7 +227,7 @@ enum TableColumns {
                 return .string(host.isEmpty ? component : "\(component), \(host)")
             }, Column("Message", path: "message"),
             Column("First Seen", wide: true) { object, now in Tables.age(object["firstTimestamp"] ?? object["eventTime"], now) },
-            Column("Count", "integer", wide: true, path: "count", fallback: 1), Column("Name", wide: true, path: "metadata.name"),
+            Column("Count", type: "integer", wide: true, path: "count", fallback: 1), Column("Name", wide: true, path: "metadata.name"),
         ],
         "ingresses.networking.k8s.io": [
             name, Column("Class", path: "spec.ingressClassName", fallback: "<none>"),
@@ -258,7 +258,7 @@ enum TableColumns {
             Column("Limit") { object, _ in quota(object) { $0.hasPrefix("limits.") } }, age,
         ],
         "priorityclasses.scheduling.k8s.io": [
-            name, count("Value", "value"), Column("Global-Default", "boolean") { object, _ in .bool(object["globalDefault"]?.bool ?? false) }, age,
+            name, count("Value", "value"), Column("Global-Default", type: "boolean") { object, _ in .bool(object["globalDefault"]?.bool ?? false) }, age,
             Column("PreemptionPolicy", path: "preemptionPolicy"),
         ],
         "leases.coordination.k8s.io": [name, Column("Holder", path: "spec.holderIdentity"), age],

@@ -12,7 +12,7 @@ enum Tables {
         var description: String
         var cell: @Sendable (JSON, Double) -> JSON
 
-        init(_ name: String, _ type: String = "string", wide: Bool = false, _ description: String = "", _ cell: @escaping @Sendable (JSON, Double) -> JSON) {
+        init(_ name: String, type: String = "string", wide: Bool = false, description: String = "", _ cell: @escaping @Sendable (JSON, Double) -> JSON) {
             self.name = name
             self.type = type
             priority = wide ? 1 : 0
@@ -21,9 +21,9 @@ enum Tables {
         }
 
         /// The value at a path.
-        init(_ name: String, _ type: String = "string", wide: Bool = false, path: String, fallback: JSON = "", _ description: String = "") {
+        init(_ name: String, type: String = "string", wide: Bool = false, path: String, fallback: JSON = "", description: String = "") {
             let steps = path.split(separator: ".").map(String.init)
-            self.init(name, type, wide: wide, description) { object, _ in
+            self.init(name, type: type, wide: wide, description: description) { object, _ in
                 switch object.value(at: steps) {
                 case nil, .null?: fallback
                 case let value?: value

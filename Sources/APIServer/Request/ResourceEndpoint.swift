@@ -18,6 +18,7 @@ extension APIServer {
         }
         if !info.subresource.isEmpty { return try await subresource(resource, context) }
         guard resource.verbs.contains(info.verb) else { throw APIStatus.methodNotAllowed() }
+        if info.name.isEmpty, ["update", "patch"].contains(info.verb) { throw APIStatus.methodNotAllowed() }
         if resource.identity.namespaced, info.namespace.isEmpty, info.verb != "list" && info.verb != "watch" && info.verb != "deletecollection" {
             // A namespaced object without its namespace.
             if info.verb == "create" || !info.name.isEmpty { throw APIStatus.methodNotAllowed() }

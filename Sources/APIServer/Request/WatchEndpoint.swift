@@ -106,13 +106,13 @@ extension APIServer {
     }
 
     private static func bookmark(_ kind: ResourceKind, _ shape: Negotiation.Shape, _ revision: Int64, initialEnd: Bool) -> ByteBuffer {
-        var metadata: JSON = ["resourceVersion": .string(String(revision)), "creationTimestamp": nil]
+        var metadata: JSON = ["resourceVersion": .string(String(revision)), "creationTimestamp": .null]
         if initialEnd { metadata["annotations"] = ["k8s.io/initial-events-end": "true"] }
         var object: JSON
         switch shape {
         case .object: object = ["kind": .string(kind.kind), "apiVersion": .string(kind.apiVersion), "metadata": metadata]
         case .table:
-            object = ["kind": "Table", "apiVersion": "meta.k8s.io/v1", "metadata": metadata, "columnDefinitions": nil, "rows": []]
+            object = ["kind": "Table", "apiVersion": "meta.k8s.io/v1", "metadata": metadata, "columnDefinitions": .null, "rows": []]
         case .partialMetadata, .partialMetadataList:
             object = ["kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1", "metadata": metadata]
         }

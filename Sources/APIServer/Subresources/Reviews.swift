@@ -19,7 +19,12 @@ extension APIServer {
         let sent = try context.body(kind: kind.kind)?.value ?? [:]
         let options = try context.writeOptions(kind: "CreateOptions")
         var object = try registry.decode(sent, resource, validation: options.fieldValidation).object
-        object.set(registry.now(), at: "metadata", "creationTimestamp")
+        let time = KubeTime.text(self.time.now())
+        if object["metadata"] == nil { object["metadata"] = [:] }
+        object["status"] = nil
+        ManagedFields.update(
+            old: [:], new: &object, type: resource.type, manager: options.fieldManager, apiVersion: kind.apiVersion, subresource: "", time: time,
+            resetting: [["f:status"]])
         switch kind.plural {
         case "tokenreviews": object["status"] = tokenStatus(object["spec"])
         case "selfsubjectreviews": object["status"] = ["userInfo": context.user.json]

@@ -206,7 +206,7 @@ extension Registry {
             pod.set(.string(node), at: "spec", "nodeName")
             for (key, value) in annotations { pod.set(value, at: "metadata", "annotations", key) }
             var conditions = (pod["status"]?["conditions"]?.array ?? []).filter { $0["type"]?.string != "PodScheduled" }
-            conditions.append(["type": "PodScheduled", "status": "True", "lastProbeTime": nil, "lastTransitionTime": time])
+            conditions.append(["type": "PodScheduled", "status": "True", "lastProbeTime": .null, "lastTransitionTime": time])
             pod.set(.array(conditions), at: "status", "conditions")
             return pod
         }
