@@ -13,6 +13,7 @@ package final class ControllerManager: Sendable {
         DeploymentController.self,
         ReplicaController<ReplicaSet>.self,
         ReplicaController<ReplicationController>.self,
+        StatefulSetController.self,
         EndpointSliceController.self,
         EndpointsController.self,
         EndpointSliceMirroringController.self,
