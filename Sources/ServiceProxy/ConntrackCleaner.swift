@@ -12,6 +12,8 @@ struct ConntrackCleaner: Sendable {
     }
 
     private static let outputBytesMax = 64 << 20
+    /// As `Nft.networkNamespace`.
+    let networkNamespace: String?
     let logger: Logger
 
     /// - Parameter frontends: all UDP service addresses with the endpoints that may have flows.
@@ -19,18 +21,23 @@ struct ConntrackCleaner: Sendable {
     func clean(_ frontends: [UDPFrontend: Set<String>]) async throws(ProcessError) -> Int {
         if frontends.isEmpty { return 0 }
         let outcome = try await ProcessRunner.runChecked(
-            Command(["conntrack", "-L", "-p", "udp", "-f", "ipv4"], outputBytesMax: Self.outputBytesMax))
+            command(["conntrack", "-L", "-p", "udp", "-f", "ipv4"]))
         let stale = Self.stale(outcome.outputText, frontends)
         for flow in stale {
             // Status 1 when the entry has gone by itself meanwhile.
             _ = try await ProcessRunner.run(
-                Command([
+                command([
                     "conntrack", "-D", "-p", "udp", "--orig-dst", flow.destination, "--orig-port-dst", "\(flow.port)",
                     "--reply-src", flow.answerer,
                 ]))
         }
         if !stale.isEmpty { logger.debug("deleted stale UDP flows", metadata: ["count": "\(stale.count)"]) }
         return stale.count
+    }
+
+    private func command(_ arguments: [String]) -> Command {
+        let prefix = networkNamespace.map { ["nsenter", "--net=/run/netns/\($0)", "--"] } ?? []
+        return Command(prefix + arguments, outputBytesMax: Self.outputBytesMax)
     }
 
     /// Reads `conntrack -L`: each line has the addresses of the original direction first, then those of the reply.

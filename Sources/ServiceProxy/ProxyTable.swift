@@ -24,7 +24,13 @@ struct ProxyTable: Sendable {
     /// Address of a local endpoint -> number of services it serves.
     private var hairpins: [String: Int] = [:]
 
-    init(table: NftTable) { self.table = table }
+    /// A bridge whose inner service traffic has to be masqueraded.
+    private let masqueradedBridge: String?
+
+    init(table: NftTable, masqueradedBridge: String? = nil) {
+        self.table = table
+        self.masqueradedBridge = masqueradedBridge
+    }
 
     // MARK: What is in it
 
@@ -137,6 +143,7 @@ struct ProxyTable: Sendable {
           chain nat-postrouting { type nat hook postrouting priority srcnat; policy accept;
             meta mark and \(Self.markBit) != 0 meta mark set meta mark xor \(Self.markBit) masquerade fully-random
             ct status dnat ip saddr . ip daddr @hairpins masquerade fully-random
+            \(masqueradedBridge.map { "ct status dnat iifname \"\($0)\" oifname \"\($0)\" masquerade fully-random" } ?? "")
           }
           chain reject-new { meta l4proto tcp reject with tcp reset; reject; }
           chain no-endpoints {

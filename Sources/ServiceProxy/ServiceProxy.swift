@@ -1,3 +1,4 @@
+import Glibc
 package import KubeClient
 package import KubeMeta
 import KubeTypes
@@ -23,16 +24,22 @@ package actor ServiceProxy {
         package var syncSecondsMax: Double
         /// How often the kernel's table is compared with what it should be; 0: never.
         package var driftCheckSeconds: Double
+        /// The bridge the node's pods are on.
+        package var podBridge: String
+        /// The network namespace to act in, by its name in /run/netns; nil: the process's own.
+        package var networkNamespace: String?
 
         package init(
             clusterCIDR: String? = nil, localAddresses: Set<String> = [], syncSecondsMin: Double = 0.05, syncSecondsMax: Double = 1,
-            driftCheckSeconds: Double = 30
+            driftCheckSeconds: Double = 30, podBridge: String = "cni0", networkNamespace: String? = nil
         ) {
             self.clusterCIDR = clusterCIDR.flatMap { IPv4.isNetwork($0) ? $0 : nil }
             self.localAddresses = localAddresses
             self.syncSecondsMin = syncSecondsMin
             self.syncSecondsMax = syncSecondsMax
             self.driftCheckSeconds = driftCheckSeconds
+            self.podBridge = podBridge
+            self.networkNamespace = networkNamespace
         }
     }
 
@@ -89,7 +96,7 @@ package actor ServiceProxy {
     private let inbox = Inbox()
     private let logger = Logger(label: "service-proxy")
     private let conntrack: ConntrackCleaner
-    private var table = ProxyTable(table: NftTable(.ip, ServiceProxy.tableName))
+    private var table: ProxyTable
     private var needsFullSync = true
     private var counters = Statistics()
     /// The picture of the table at the first check after the last change.
@@ -103,8 +110,15 @@ package actor ServiceProxy {
         time = factory.client.time
         services = factory.informer(Service.self)
         slices = factory.informer(EndpointSlice.self)
-        nft = Nft()
-        conntrack = ConntrackCleaner(logger: Logger(label: "service-proxy"))
+        nft = Nft(networkNamespace: options.networkNamespace)
+        conntrack = ConntrackCleaner(networkNamespace: options.networkNamespace, logger: Logger(label: "service-proxy"))
+        // Answers between two pods on one bridge pass the packet filter only with br_netfilter. Without it they must be led through the
+        // node by masquerading, and the server does not see the client's address.
+        let bridgeFiltered = access("/proc/sys/net/bridge/bridge-nf-call-iptables", F_OK) == 0
+        table = ProxyTable(
+            table: NftTable(.ip, Self.tableName),
+            masqueradedBridge: bridgeFiltered || !options.podBridge.allSatisfy { $0.isLetter || $0.isNumber || $0 == "-" }
+                ? nil : options.podBridge)
         let inbox = inbox
         slices.addIndex(Self.sliceIndex) { Self.serviceKey($0).map { [$0] } ?? [] }
         services.addHandler { inbox.add($0.object.key) }
