@@ -76,11 +76,11 @@ let package = Package(
         module("PKI", [crypto, cryptoExtras, x509, asn1]),
         module("Wire", ["CZlib", nioCore, nioPosix, nioHTTP1, nioHTTP2, nioSSL, nioTLS, nioCompression, logging]),
         module("Streaming", ["CZlib", "Wire", nioCore, nioPosix, nioHTTP1, nioWebSocket, nioSSL]),
-        module("APIServer", ["JSON", "KubeMeta", "KubeAPI", "KubeClient", "Store", "Wire", "Streaming", "PKI", yams, crypto, collections, logging, nioCore]),
+        module("APIServer", ["JSON", "KubeMeta", "KubeAPI", "KubeClient", "Store", "Wire", "Streaming", "PKI", yams, crypto, collections, logging, nioCore, nioHTTP1, nioPosix]),
 
         // Clients and control loops.
         module("KubeClient", ["JSON", "KubeMeta", "KubeTypes", collections, logging]),
-        module("KubeClientHTTP", ["KubeClient", "KubeMeta", "JSON", yams, .product(name: "AsyncHTTPClient", package: "async-http-client"), nioCore, nioSSL, nioPosix]),
+        module("KubeClientHTTP", ["KubeClient", "KubeMeta", "JSON", yams, .product(name: "AsyncHTTPClient", package: "async-http-client"), nioCore, nioHTTP1, nioSSL, nioPosix]),
         module("Scheduler", ["JSON", "KubeMeta", "KubeTypes", "KubeClient", collections, logging]),
         module("Controllers", ["JSON", "KubeMeta", "KubeTypes", "KubeClient", collections, logging]),
 
@@ -121,11 +121,11 @@ let package = Package(
         tests("WireTests", ["Wire", "PKI", nioCore, nioPosix, nioHTTP1, nioSSL]),
         tests("StreamingTests", ["Streaming", "Wire", nioCore, nioPosix]),
         tests("APIServerTests", ["JSON", "KubeMeta", "KubeAPI", "KubeTypes", "KubeClient", "Store", "StoreSQLite", "APIServer", "Wire", "PKI"]),
-        tests("KubeClientTests", ["JSON", "KubeMeta", "KubeTypes", "KubeClient", "KubeClientHTTP"]),
+        tests("KubeClientTests", ["JSON", "KubeMeta", "KubeTypes", "KubeClient", "KubeClientHTTP", "Wire", "PKI", nioCore]),
         tests("SchedulerTests", ["JSON", "KubeMeta", "KubeTypes", "KubeClient", "Scheduler"]),
         tests("ControllersTests", ["JSON", "KubeMeta", "KubeTypes", "KubeClient", "Controllers"]),
         tests("NodeTests", ["JSON", "KubeMeta", "KubeTypes", "KubeClient", "CRI", "Processes", "Cgroup", "Nftables", "Hosts", "NodeAgent"]),
-        tests("DataPathTests", ["JSON", "KubeMeta", "KubeTypes", "KubeClient", "ServiceProxy", "ClusterDNS", "Nftables", nioCore, nioPosix]),
+        tests("DataPathTests", ["JSON", "KubeMeta", "KubeTypes", "KubeClient", "ServiceProxy", "ClusterDNS", "Nftables", "Processes", nioCore, nioPosix]),
         tests("ClusterTests", ["JSON", "KubeMeta", "KubeTypes", "KubeAPI", "KubeClient", "Store", "StoreSQLite", "APIServer", "Controllers", "Scheduler", "SimulatedNodes"]),
     ]
 )

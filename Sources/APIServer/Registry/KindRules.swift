@@ -13,21 +13,13 @@ enum KindRules {
         switch kind.qualifiedName {
         case "pods": object["status"] = ["phase": "Pending"]
         case "secrets": mergeStringData(&object)
-        case "namespaces":
-            object.set(["kubernetes"], at: "spec", "finalizers")
-            object["status"] = ["phase": "Active"]
-        case "nodes":
-            if object["status"] == nil { object["status"] = [:] }
-            object.change("status") { status in
-                status.fill("daemonEndpoints", ["kubeletEndpoint": ["Port": 0]])
-                status.fill("nodeInfo", emptyNodeInfo)
-            }
+        case "namespaces": object["status"] = ["phase": "Active"]
+        case "daemonsets.apps": object.set("1", at: "metadata", "annotations", templateGeneration)
         case "persistentvolumes":
             object["status"] = ["phase": "Pending", "lastPhaseTransitionTime": registry.now()]
-        case "jobs.batch": labelJob(&object)
         case "customresourcedefinitions.apiextensions.k8s.io":
             let versions = (object["spec"]?["versions"]?.array ?? []).filter { $0["storage"]?.bool == true }.compactMap { $0["name"] }
-            object["status"] = ["conditions": nil, "acceptedNames": ["plural": "", "kind": ""], "storedVersions": .array(versions)]
+            object["status"] = ["conditions": .null, "acceptedNames": ["plural": "", "kind": ""], "storedVersions": .array(versions)]
         default: break
         }
     }
@@ -37,8 +29,37 @@ enum KindRules {
         "kubeletVersion": "", "kubeProxyVersion": "", "operatingSystem": "", "architecture": "",
     ]
 
+    private static let templateGeneration = "deprecated.daemonset.template.generation"
+
+    /// What nobody owns: written after the managed fields have been counted.
     static func afterAdmission(_ object: inout JSON, _ kind: ResourceKind) throws {
-        guard kind.qualifiedName == "pods" else { return }
+        switch kind.qualifiedName {
+        case "namespaces": object.set(["kubernetes"], at: "spec", "finalizers")
+        case "jobs.batch": labelJob(&object)
+        case "cronjobs.batch":
+            object.change("spec") { spec in
+                spec.change("jobTemplate") { template in
+                    template.fill("metadata", [:])
+                    template.change("spec") { spec in spec.change("template") { $0.fill("metadata", [:]) } }
+                }
+            }
+        case "nodes":
+            object.change("status") { status in
+                status.fill("daemonEndpoints", ["kubeletEndpoint": ["Port": 0]])
+                status.fill("nodeInfo", emptyNodeInfo)
+            }
+        case "events":
+            object.fill("source", [:])
+            object.fill("reportingComponent", "")
+            object.fill("reportingInstance", "")
+            for field in ["firstTimestamp", "lastTimestamp", "eventTime"] { object.fill(field, .null) }
+        case "endpointslices.discovery.k8s.io": object.changeEach("endpoints") { $0.fill("conditions", [:]) }
+        case "pods": try podStatus(&object)
+        default: break
+        }
+    }
+
+    private static func podStatus(_ object: inout JSON) throws {
         object.set(.string(PodQuality.qosClass(object["spec"] ?? [:])), at: "status", "qosClass")
         if object["spec"]?["schedulingGates"]?.array?.isEmpty == false {
             object.set(
@@ -52,6 +73,10 @@ enum KindRules {
     ) throws {
         switch kind.qualifiedName {
         case "secrets": mergeStringData(&new)
+        case "daemonsets.apps" where scope == .main:
+            let before = Int(old["metadata"]?["annotations"]?[templateGeneration]?.string ?? "") ?? 1
+            let changed = old["spec"]?["template"] != new["spec"]?["template"]
+            new.set(.string(String(changed ? before + 1 : before)), at: "metadata", "annotations", templateGeneration)
         case "namespaces":
             if scope != .subresource("finalize") { new.set(old["spec"]?["finalizers"], at: "spec", "finalizers") }
             if scope != .status { new["status"] = old["status"] }
@@ -113,6 +138,7 @@ enum KindRules {
         if object["spec"]?["selector"] == nil {
             object.set(["matchLabels": ["batch.kubernetes.io/controller-uid": uid]], at: "spec", "selector")
         }
+        if object["metadata"]?["labels"] == nil { object.set(object["spec"]?["template"]?["metadata"]?["labels"], at: "metadata", "labels") }
     }
 }
 

@@ -8,9 +8,10 @@ enum PodValidation {
     private static let restartPolicies = ["Always", "OnFailure", "Never"]
     private static let dnsPolicies = ["ClusterFirst", "ClusterFirstWithHostNet", "Default", "None"]
 
-    static func spec(_ spec: JSON, _ path: String, restartPolicies allowed: [String]? = nil) -> [FieldError] {
+    /// - Parameter claims: volumes that claim templates add.
+    static func spec(_ spec: JSON, _ path: String, restartPolicies allowed: [String]? = nil, claims: [String] = []) -> [FieldError] {
         var errors: [FieldError] = []
-        var volumes: Set<String> = []
+        var volumes = Set(claims)
         for (index, volume) in (spec["volumes"]?.array ?? []).enumerated() {
             let place = "\(path).volumes[\(index)]"
             let name = volume["name"]?.string ?? ""
@@ -18,7 +19,7 @@ enum PodValidation {
                 errors.append(.required("\(place).name"))
             } else {
                 errors += NameRules.labelErrors(name).map { .invalid("\(place).name", .string(name), $0) }
-                if !volumes.insert(name).inserted { errors.append(.duplicate("\(place).name", .string(name))) }
+                if !volumes.insert(name).inserted, !claims.contains(name) { errors.append(.duplicate("\(place).name", .string(name))) }
             }
             let sources = volume.object?.filter { $0.key != "name" }.count ?? 0
             if sources > 1 { errors.append(.forbidden(place, "may not specify more than 1 volume type")) }

@@ -33,7 +33,8 @@ enum WorkloadValidation {
         if kind.kind == "Deployment" { errors += strategy(spec["strategy"]) }
         if let template {
             errors += Validation.labels(labels, "spec.template.labels")
-            errors += PodValidation.spec(template["spec"] ?? [:], "spec.template.spec", restartPolicies: ["Always"])
+            let claims = (spec["volumeClaimTemplates"]?.array ?? []).compactMap { $0["metadata"]?["name"]?.string }
+            errors += PodValidation.spec(template["spec"] ?? [:], "spec.template.spec", restartPolicies: ["Always"], claims: claims)
         } else {
             errors.append(.required("spec.template"))
         }
