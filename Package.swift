@@ -124,7 +124,7 @@ let package = Package(
         tests("KubeClientTests", ["JSON", "KubeMeta", "KubeTypes", "KubeClient", "KubeClientHTTP", "Wire", "PKI", nioCore]),
         tests("SchedulerTests", ["JSON", "KubeMeta", "KubeTypes", "KubeClient", "Scheduler"]),
         tests("ControllersTests", ["JSON", "KubeMeta", "KubeTypes", "KubeClient", "Controllers"]),
-        tests("NodeTests", ["JSON", "KubeMeta", "KubeTypes", "KubeClient", "CRI", "Processes", "Cgroup", "Nftables", "Hosts", "NodeAgent"]),
+        tests("NodeTests", ["JSON", "KubeMeta", "KubeTypes", "KubeClient", "CRI", "Processes", "Cgroup", "Nftables", "Hosts", "NodeAgent", "PKI"]),
         tests("DataPathTests", ["JSON", "KubeMeta", "KubeTypes", "KubeClient", "ServiceProxy", "ClusterDNS", "Nftables", "Processes", nioCore, nioPosix]),
         tests("ClusterTests", ["JSON", "KubeMeta", "KubeTypes", "KubeAPI", "KubeClient", "Store", "StoreSQLite", "APIServer", "Controllers", "Scheduler", "SimulatedNodes"]),
     ]

@@ -94,6 +94,7 @@ package final class NodeAgent: Sendable {
             group.addTask { await LogRotation(context: context, manager: manager).run() }
             group.addTask { [eviction] in await eviction.run() }
             group.addTask { await ImageCollector(context: context).run() }
+            group.addTask { await LocalPathReclaimer(context: context, volumes: Informer(client: context.client)).run() }
             if context.configuration.staticPodDirectory != nil { group.addTask { await StaticPods(context: context, manager: manager).run() } }
         }
         await manager.close()

@@ -73,7 +73,7 @@ package struct NodeAgentConfiguration: Sendable {
     /// Reads a manifest; the caller can put a YAML reader here.
     package var manifestParser: @Sendable ([UInt8]) throws -> JSON = { try JSON.parse($0) }
     /// Folder of the local-path provisioner: directories of volumes are made and removed below it, nowhere else.
-    package var localVolumesDirectory = "/var/lib/kubelet/local-volumes"
+    package var localVolumesDirectory = "/var/lib/martlet/volumes"
     package var containerLogBytesMax = 10 << 20
     package var containerLogFilesMax = 5
     package var kubeletVersion = "v1.36.2"
