@@ -14,6 +14,8 @@ package final class ControllerManager: Sendable {
         ReplicaController<ReplicaSet>.self,
         ReplicaController<ReplicationController>.self,
         StatefulSetController.self,
+        JobController.self,
+        DaemonSetController.self,
         VolumeBinderController.self,
         LocalPathProvisioner.self,
         StorageProtectionController.self,
