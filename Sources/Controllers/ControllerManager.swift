@@ -15,6 +15,8 @@ package final class ControllerManager: Sendable {
         ReplicaController<ReplicationController>.self,
         StatefulSetController.self,
         JobController.self,
+        CronJobController.self,
+        TTLAfterFinishedController.self,
         DaemonSetController.self,
         VolumeBinderController.self,
         LocalPathProvisioner.self,
