@@ -76,7 +76,7 @@ let package = Package(
         module("PKI", [crypto, cryptoExtras, x509, asn1]),
         module("Wire", ["CZlib", nioCore, nioPosix, nioHTTP1, nioHTTP2, nioSSL, nioTLS, nioCompression, logging]),
         module("Streaming", ["CZlib", "Wire", nioCore, nioPosix, nioHTTP1, nioWebSocket, nioSSL]),
-        module("APIServer", ["JSON", "KubeMeta", "KubeAPI", "KubeClient", "Store", "Wire", "Streaming", "PKI", yams, crypto, collections, logging, nioCore]),
+        module("APIServer", ["JSON", "KubeMeta", "KubeAPI", "KubeClient", "Store", "Wire", "Streaming", "PKI", yams, crypto, collections, logging, nioCore, nioHTTP1, nioPosix]),
 
         // Clients and control loops.
         module("KubeClient", ["JSON", "KubeMeta", "KubeTypes", collections, logging]),

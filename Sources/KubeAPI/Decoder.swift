@@ -13,6 +13,8 @@ package struct DecodeFindings: Sendable {
     /// Findings that are kept at the most.
     static let strictMax = 100
 
+    var keepsEmpty = false
+
     package init() {}
 
     mutating func unknown(_ path: String) {
@@ -23,7 +25,12 @@ package struct DecodeFindings: Sendable {
 /// Turns a parsed JSON value into the canonical form of its type: unknown members are dropped (and reported), nulls are dropped, quantities
 /// are written canonically, every value is checked against its type.
 package enum ObjectDecoder {
-    package static func decode(_ value: inout JSON, as type: TypeSchema, findings: inout DecodeFindings) throws(DecodeError) {
+    /// - Parameter keepsEmpty: keep optional lists and maps that are empty, as an applied configuration needs it; else they are dropped, as
+    ///   Go's encoder would.
+    package static func decode(
+        _ value: inout JSON, as type: TypeSchema, findings: inout DecodeFindings, keepsEmpty: Bool = false
+    ) throws(DecodeError) {
+        findings.keepsEmpty = keepsEmpty
         try decodeObject(&value, type, path: "", findings: &findings)
     }
 
@@ -54,6 +61,21 @@ package enum ObjectDecoder {
             do throws(DecodeError) {
                 try decodeValue(&member, field.type, owner: type.goName, path: path.isEmpty ? key : "\(path).\(key)", findings: &findings)
             } catch { failure = error }
+            if !field.required, !findings.keepsEmpty {
+                switch member {
+                case .array(let elements) where elements.isEmpty:
+                    if case .list = field.type {
+                        member = .null
+                        dropped = true
+                    }
+                case .object(let members) where members.isEmpty:
+                    if case .map = field.type {
+                        member = .null
+                        dropped = true
+                    }
+                default: break
+                }
+            }
         }
         if let failure { throw failure }
         if dropped { object.removeAll { $0.value.isNull } }

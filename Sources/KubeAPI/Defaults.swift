@@ -135,6 +135,7 @@ package enum Defaults {
         },
         "core/v1.Node": { object in
             object.fill("spec", [:])
+            object.change("spec") { spec in if let cidr = spec["podCIDR"] { spec.fill("podCIDRs", .array([cidr])) } }
             object.fill("status", [:])
             object.change("status") { status in
                 if status["allocatable"] == nil, let capacity = status["capacity"] { status["allocatable"] = capacity }
@@ -311,6 +312,7 @@ package enum Defaults {
         spec.fill("completionMode", "NonIndexed")
         spec.fill("backoffLimit", indexed && spec["backoffLimitPerIndex"] != nil ? 2_147_483_647 : 6)
         spec.fill("suspend", false)
+        spec.fill("manualSelector", false)
         spec.fill("podReplacementPolicy", spec["podFailurePolicy"] == nil ? "TerminatingOrFailed" : "Failed")
         if spec["podFailurePolicy"] != nil {
             spec.change("podFailurePolicy") { policy in

@@ -47,6 +47,19 @@ package struct FieldSet: Sendable, Equatable {
         }
     }
 
+    /// Removes every path of the other set with all that lies below it.
+    package mutating func removeSubtrees(_ other: FieldSet) {
+        for (key, child) in other.children {
+            guard var mine = children[key] else { continue }
+            if child.isMember {
+                children[key] = nil
+            } else {
+                mine.removeSubtrees(child)
+                children[key] = mine.isEmpty ? nil : mine
+            }
+        }
+    }
+
     package func intersection(_ other: FieldSet) -> FieldSet {
         var result = FieldSet(isMember: isMember && other.isMember)
         for (key, child) in children {
@@ -195,11 +208,8 @@ package enum FieldWalk {
             let before = old[key] ?? (type.flatMap { zeroMember($0, key) })
             compareValues(before, value, topology ?? deduced(value), inner, "f:\(key)", &change)
         }
-        for (key, value) in old where new[key] == nil {
-            let (topology, inner) = inner(type, key, value)
-            var gone = fields(of: value, topology: topology, inner)
-            gone.isMember = true
-            change.removed.children["f:\(key)"] = gone
+        for (key, _) in old where new[key] == nil {
+            change.removed.children["f:\(key)"] = .leaf
         }
     }
 
@@ -207,7 +217,7 @@ package enum FieldWalk {
     /// lists that are always written.
     private static let alwaysPresent: Set<String> = [
         "metadata", "spec", "status", "template", "jobTemplate", "strategy", "updateStrategy", "containers", "selector", "scaleTargetRef",
-        "roleRef", "involvedObject", "source",
+        "roleRef", "involvedObject", "source", "podSelector", "names", "resources",
     ]
     private static let pointerSelectors: Set<String> = [
         "DeploymentSpec", "ReplicaSetSpec", "StatefulSetSpec", "DaemonSetSpec", "JobSpec", "PersistentVolumeClaimSpec", "PodDisruptionBudgetSpec",
@@ -216,6 +226,7 @@ package enum FieldWalk {
     private static func zeroMember(_ type: ValueType, _ key: String) -> JSON? {
         guard case .object(let schema) = type, alwaysPresent.contains(key), let field = schema.field(key) else { return nil }
         if key == "selector", pointerSelectors.contains(schema.goName) { return nil }
+        if key == "template", schema.goName == "ReplicationControllerSpec" { return nil }
         switch field.type {
         case .object: return [:]
         case .list: return []
@@ -256,11 +267,7 @@ package enum FieldWalk {
                     nested.changed.children[name] = fresh
                 }
             }
-            for (name, element) in known {
-                var gone = fields(of: element, schema)
-                gone.isMember = true
-                nested.removed.children[name] = gone
-            }
+            for name in known.keys { nested.removed.children[name] = .leaf }
         case (.set, .array(let before), .array(let after)):
             for element in after where !before.contains(element) { nested.changed.children["v:" + element.text] = .leaf }
             for element in before where !after.contains(element) { nested.removed.children["v:" + element.text] = .leaf }
@@ -329,22 +336,26 @@ package enum FieldWalk {
         for element in live { known[name(element)] = element }
         let wanted = Set(applied.map(name))
         var result: [JSON] = []
-        var rest = live[...]
-        for element in applied {
-            let key = name(element)
-            if let match = known[key] {
-                while let first = rest.first {
-                    let firstName = name(first)
-                    rest = rest.dropFirst()
-                    if firstName == key { break }
-                    if !wanted.contains(firstName) { result.append(first) }
+        var left = live[...]
+        var right = applied[...]
+        while true {
+            if let first = left.first, !wanted.contains(name(first)) {
+                result.append(first)
+                left = left.dropFirst()
+            } else if let first = right.first {
+                right = right.dropFirst()
+                if let match = known[name(first)] {
+                    result.append(merge(match, first))
+                    left = left.dropFirst()
+                } else {
+                    result.append(first)
                 }
-                result.append(merge(match, element))
+            } else if left.isEmpty {
+                return result
             } else {
-                result.append(element)
+                left = left.dropFirst()
             }
         }
-        return result + rest.filter { !wanted.contains(name($0)) }
     }
 
     /// Removes the fields of a set from a value: leaves and list elements that are members. Objects left empty go too.

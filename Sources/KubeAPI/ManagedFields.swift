@@ -111,7 +111,7 @@ package enum ManagedFields {
                 manager: manager, operation: .update, apiVersion: apiVersion, subresource: subresource, time: time, fields: change.changed)
             var found = false
             for index in entries.indices {
-                entries[index].fields.subtract(change.removed)
+                entries[index].fields.removeSubtrees(change.removed)
                 if entries[index].isSameManager(mine) {
                     found = true
                     let before = entries[index].fields

@@ -30,6 +30,7 @@ package enum StrategicMerge {
             default: throw PatchError(message: "unknown patch type found in patch")
             }
         }
+        let before: JSONObject? = target
         var target = target
         if let keep = patch[retainKeys]?.array {
             let kept = Set(keep.compactMap(\.string))
@@ -67,6 +68,11 @@ package enum StrategicMerge {
                 target[key] = try mergeList(elements, into: target[key]?.array, field)
             default: target[key] = value
             }
+        }
+        for (key, value) in patch {
+            guard value.array != nil, !key.hasPrefix("$"), patch[orderPrefix + key] == nil else { continue }
+            guard let before, let field = type?.field(key), field.mergesList, let list = target[key]?.array else { continue }
+            target[key] = .array(sorted(list, patch: value.array ?? [], before: before[key]?.array ?? [], mergeKey: field.mergeKey))
         }
         for (key, value) in patch where key.hasPrefix(orderPrefix) {
             let name = String(key.dropFirst(orderPrefix.count))
@@ -125,6 +131,27 @@ package enum StrategicMerge {
             }
         }
         return .array(list)
+    }
+
+    /// Without an order in the patch: what the patch names comes in its order, the rest keeps its place among them.
+    private static func sorted(_ list: [JSON], patch: [JSON], before: [JSON], mergeKey: String?) -> [JSON] {
+        func identity(_ element: JSON) -> JSON { mergeKey.map { element[$0] ?? .null } ?? element }
+        let wanted = patch.map(identity)
+        let old = before.map(identity)
+        func place(_ element: JSON) -> Int { old.firstIndex(of: identity(element)) ?? -1 }
+        var named = wanted.compactMap { name in list.first { identity($0) == name } }[...]
+        var others = list.filter { !wanted.contains(identity($0)) }[...]
+        var result: [JSON] = []
+        while let next = named.first {
+            if let other = others.first, place(other) < place(next) {
+                result.append(other)
+                others = others.dropFirst()
+            } else {
+                result.append(next)
+                named = named.dropFirst()
+            }
+        }
+        return result + others
     }
 
     /// The elements that the order names come in that order; the others keep their place after the element they followed.

@@ -50,6 +50,8 @@ public final class Informer<Object: KubeObject>: Sendable {
         var lastHeardSeconds = 0.0
     }
 
+    private static var namespaceIndex: String { "namespace" }
+
     private let client: KubeClient
     private let scope: InformerScope
     private let state = Mutex(State())
@@ -60,6 +62,12 @@ public final class Informer<Object: KubeObject>: Sendable {
     public init(client: KubeClient, scope: InformerScope = InformerScope()) {
         self.client = client
         self.scope = scope
+        if Object.resource.namespaced {
+            state.withLock { state in
+                state.indexers[Self.namespaceIndex] = { [$0.metadata.namespace] }
+                state.indexes[Self.namespaceIndex] = [:]
+            }
+        }
         logger = Logger(label: "informer.\(Object.resource.plural)")
     }
 
@@ -75,7 +83,7 @@ public final class Informer<Object: KubeObject>: Sendable {
     public var lastHeardSeconds: Double { state.withLock { $0.lastHeardSeconds } }
 
     public func inNamespace(_ namespace: String) -> [Object] {
-        state.withLock { state in state.objects.values.filter { $0.metadata.namespace == namespace } }
+        indexed(Self.namespaceIndex, namespace)
     }
 
     /// The objects with an index value. The index must have been added before `start`.

@@ -20,8 +20,8 @@ public actor WorkQueue<Key: Hashable & Sendable> {
     /// A key that failed this often in a row is listed in the statistics.
     private static var failingAttemptsMin: Int { 5 }
 
-    public let name: String
-    public let gate = RunGate()
+    public nonisolated let name: String
+    public nonisolated let gate = RunGate()
     private let time: any TimeSource
     private let logger: Logger
     private var ready: [Key] = []

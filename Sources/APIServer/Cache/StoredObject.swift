@@ -41,9 +41,7 @@ package final class StoredObject: Sendable {
     /// The decoded value. It is not kept: a tree takes several times the room of its bytes.
     package var json: JSON {
         var duplicates: [String] = []
-        return (try? bytes.withUnsafeReadableBytes { raw throws(JSONParseError) in
-            try JSON.parse(raw, duplicates: &duplicates)
-        }) ?? .null
+        return (try? bytes.parseJSON(duplicates: &duplicates)) ?? .null
     }
 
     /// What selectors look at, read once.

@@ -1,6 +1,6 @@
 package import JSON
-import KubeAPI
-import KubeMeta
+package import KubeAPI
+package import KubeMeta
 
 /// Who writes, and how strictly.
 package struct WriteOptions: Sendable {

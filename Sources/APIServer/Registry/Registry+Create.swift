@@ -1,6 +1,6 @@
-import JSON
-import KubeAPI
-import KubeMeta
+package import JSON
+package import KubeAPI
+package import KubeMeta
 import Store
 
 extension Registry {
@@ -40,6 +40,7 @@ extension Registry {
         try placeInNamespace(&object, namespace, kind)
         prepareMetadata(&object)
         if let status = strategy.initialStatus { object["status"] = status }
+        if applied { try dropEmpty(&object, storageType(resource)) }
         Defaults.apply(to: &object, type: storageType(resource))
         if strategy.hasGeneration { object.set(1, at: "metadata", "generation") } else { object.set(nil, at: "metadata", "generation") }
         try KindRules.prepareForCreate(&object, kind, registry: self)

@@ -1,6 +1,6 @@
 package import JSON
 package import KubeAPI
-import KubeMeta
+package import KubeMeta
 import Store
 
 extension Registry {

@@ -1,6 +1,6 @@
-import JSON
+package import JSON
 package import KubeAPI
-import KubeMeta
+package import KubeMeta
 package import Store
 
 /// One answer to a list.
@@ -16,7 +16,10 @@ struct ContinueToken: Equatable {
     var revision: Revision
     var start: String
 
-    var text: String { Base64.encode(JSON.object(["v": "meta.k8s.io/v1", "rv": .int(revision), "start": .string(start)]).encoded, urlSafe: true) }
+    var text: String {
+        let token: JSON = ["v": "meta.k8s.io/v1", "rv": .int(revision), "start": .string(start)]
+        return Base64.encode(token.encoded, urlSafe: true)
+    }
 
     init(revision: Revision, start: String) {
         self.revision = revision
@@ -51,7 +54,7 @@ extension Registry {
         let kind = resource.identity
         let filter = WatchFilter(
             namespace: options.namespace, labels: options.labels, fieldSelector: options.fields, fields: SelectableFields.of(kind))
-        let matches: ((StoredObject) -> Bool)? = filter.isEmpty ? nil : filter.matches
+        let matches: ((StoredObject) -> Bool)? = filter.isEmpty ? nil : { filter.matches($0) }
         var revision = hub.revision
         var start: String?
         var exact: Revision?

@@ -1,5 +1,5 @@
 package import JSON
-import KubeAPI
+package import KubeAPI
 package import KubeMeta
 import Store
 
@@ -113,13 +113,10 @@ extension Registry {
             throw APIStatus.badRequest("the name of the object (\(sent)) does not match the name on the URL (\(name))")
         }
         raw.set(.string(name), at: "metadata", "name")
-        let decoded = try decode(raw, resource, validation: options.fieldValidation == .warn ? .warn : options.fieldValidation)
+        let decoded = try decode(raw, resource, validation: options.fieldValidation, keepsEmpty: true)
         let strategy = strategy(resource)
         let type = storageType(resource)
-        var applied = Views.toStorage(decoded.object, kind)
-        // Keys with a default tell list elements apart, so they are filled in before the fields are counted.
-        ApplyDefaults.fillKeys(&applied)
-        let configuration = applied
+        let configuration = Views.toStorage(decoded.object, kind)
         let time = KubeTime.text(time.now())
 
         func merged(_ live: JSON) throws -> JSON {
@@ -182,12 +179,13 @@ extension Registry {
             let old = Self.withKind(current.json, storageKind)
             var new = Self.withKind(try change(old), storageKind)
             keepMetadata(&new, old)
+            if applied { try dropEmpty(&new, type) }
             Defaults.apply(to: &new, type: type)
             keepOtherScope(&new, old, scope, strategy, kind)
             try KindRules.prepareForUpdate(&new, old, kind, scope, registry: self)
             if strategy.hasGeneration {
                 let before = old["metadata"]?["generation"]?.int ?? 1
-                let changed = scope != .status && Self.specDiffers(old, new)
+                let changed = scope != .status && scope != .subresource("binding") && Self.specDiffers(old, new)
                 new.set(.int(changed ? before + 1 : before), at: "metadata", "generation")
             } else {
                 new.set(old["metadata"]?["generation"], at: "metadata", "generation")
@@ -195,7 +193,8 @@ extension Registry {
             if !applied {
                 ManagedFields.update(
                     old: old, new: &new, type: type, manager: options.fieldManager, apiVersion: kind.apiVersion, subresource: scope.name,
-                    time: KubeTime.text(time.now()),
+                    // Upstream's entries of the scale subresource carry no time.
+                    time: scope == .subresource("scale") ? "" : KubeTime.text(time.now()),
                     resetting: scope == .main ? strategy.resetPaths : scope == .status ? [["f:spec"], ["f:data"]] : [])
             }
             let warnings = try await admission.admitUpdate(&new, old, resource, namespace: namespace, scope, options)
@@ -230,6 +229,14 @@ extension Registry {
             }
         }
         throw APIStatus.staleWrite(kind, name: name)
+    }
+
+    /// An applied configuration may leave empty lists and maps, which are not stored.
+    func dropEmpty(_ object: inout JSON, _ type: TypeSchema) throws {
+        var findings = DecodeFindings()
+        do throws(DecodeError) { try ObjectDecoder.decode(&object, as: type, findings: &findings) } catch {
+            throw APIStatus.badRequest(error.message)
+        }
     }
 
     /// Deletion can be completed: no finalizer holds the object, and no grace period runs.
@@ -297,30 +304,4 @@ extension Registry {
 package enum PatchForm: Sendable, Equatable {
     case json, merge, strategic
     case apply(force: Bool)
-}
-
-/// Defaults of the keys by which elements of map-lists are told apart.
-enum ApplyDefaults {
-    static func fillKeys(_ value: inout JSON) {
-        switch value {
-        case .object(var object):
-            value = .null
-            object.updateAll { key, member in
-                if key == "ports", case .array(var ports) = member {
-                    for index in ports.indices where ports[index]["containerPort"] != nil || ports[index]["port"] != nil {
-                        ports[index].fill("protocol", "TCP")
-                    }
-                    member = .array(ports)
-                } else {
-                    fillKeys(&member)
-                }
-            }
-            value = .object(object)
-        case .array(var elements):
-            value = .null
-            for index in elements.indices { fillKeys(&elements[index]) }
-            value = .array(elements)
-        default: break
-        }
-    }
 }

@@ -90,7 +90,8 @@ package final class Registry: Sendable {
 
     /// Decodes an object that a client sent: its kind must be the resource's.
     func decode(
-        _ raw: JSON, _ resource: ResourceSchema, type: TypeSchema? = nil, validation: WriteOptions.FieldValidation, duplicates: [String] = []
+        _ raw: JSON, _ resource: ResourceSchema, type: TypeSchema? = nil, validation: WriteOptions.FieldValidation, duplicates: [String] = [],
+        keepsEmpty: Bool = false
     ) throws -> (object: JSON, warnings: [String]) {
         let type = type ?? resource.type
         let kindName = type.kind
@@ -115,7 +116,7 @@ package final class Registry: Sendable {
         var findings = DecodeFindings()
         for path in duplicates { findings.strict.append("duplicate field \"\(path)\"") }
         do throws(DecodeError) {
-            try ObjectDecoder.decode(&object, as: type, findings: &findings)
+            try ObjectDecoder.decode(&object, as: type, findings: &findings, keepsEmpty: keepsEmpty)
         } catch {
             throw APIStatus.badRequest("\(kindName) in version \"\(type.version)\" cannot be handled as a \(kindName): \(error.message)")
         }

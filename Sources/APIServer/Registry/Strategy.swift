@@ -34,7 +34,7 @@ struct Strategy: Sendable {
         "replicationcontrollers": ["replicas": 0], "jobs.batch": [:], "cronjobs.batch": [:], "services": ["loadBalancer": [:]],
         "ingresses.networking.k8s.io": ["loadBalancer": [:]], "persistentvolumeclaims": ["phase": "Pending"], "resourcequotas": [:],
         "poddisruptionbudgets.policy": ["disruptionsAllowed": 0, "currentHealthy": 0, "desiredHealthy": 0, "expectedPods": 0],
-        "horizontalpodautoscalers.autoscaling": ["desiredReplicas": 0, "currentMetrics": nil],
+        "horizontalpodautoscalers.autoscaling": ["desiredReplicas": 0, "currentMetrics": .null],
         "validatingadmissionpolicies.admissionregistration.k8s.io": [:],
         "certificatesigningrequests.certificates.k8s.io": [:], "flowschemas.flowcontrol.apiserver.k8s.io": [:],
         "prioritylevelconfigurations.flowcontrol.apiserver.k8s.io": [:], "apiservices.apiregistration.k8s.io": [:],

@@ -1,0 +1,162 @@
+import APIServer
+import Controllers
+import FoundationEssentials
+import KubeClient
+import KubeMeta
+import Logging
+import PKI
+import Scheduler
+import SimulatedNodes
+import Store
+import StoreSQLite
+import Wire
+
+/// What a control plane is made with.
+struct ControlPlaneOptions: Sendable {
+    var folder: DataFolder
+    var host = "0.0.0.0"
+    var port = 6443
+    /// Where nodes and pods reach the API server.
+    var advertiseAddress = "127.0.0.1"
+    var extraAddresses: [String] = []
+    var staticTokens: [String: UserInfo] = [:]
+    /// Components that do not run: `scheduler`, `controllers`.
+    var disabled: Set<String> = []
+    var serviceCIDR = "10.96.0.0/16"
+    var clusterCIDR = "10.244.0.0/16"
+    var clusterDNSAddress: String? = "10.96.0.10"
+    /// The folder on a node for volumes of the local-path provisioner.
+    var localPathFolder: @Sendable (String) -> String = { _ in "/var/lib/martlet/volumes" }
+}
+
+/// Store, API server, controllers and scheduler in one process.
+final class ControlPlane: Sendable {
+    let options: ControlPlaneOptions
+    let server: APIServer
+    let pki: ClusterPKI
+    private let store: SQLiteStore
+    private let wire: WireServer
+    private let components: [Task<Void, Never>]
+
+    private init(
+        options: ControlPlaneOptions, server: APIServer, pki: ClusterPKI, store: SQLiteStore, wire: WireServer, components: [Task<Void, Never>]
+    ) {
+        self.options = options
+        self.server = server
+        self.pki = pki
+        self.store = store
+        self.wire = wire
+        self.components = components
+    }
+
+    /// Starts everything; returns when requests are answered.
+    static func start(_ options: ControlPlaneOptions) async throws -> ControlPlane {
+        try options.folder.create()
+        let store: SQLiteStore
+        do throws(StoreError) {
+            store = try SQLiteStore(folder: options.folder.store)
+        } catch {
+            throw CommandFailure(describe(error, options.folder))
+        }
+        let addresses = ["127.0.0.1", serviceAddress(options.serviceCIDR), options.advertiseAddress] + options.extraAddresses
+        let pki: ClusterPKI
+        do {
+            pki = try ClusterPKI(
+                folder: options.folder.pki,
+                names: SubjectNames(
+                    dnsNames: [
+                        "localhost", "kubernetes", "kubernetes.default", "kubernetes.default.svc", "kubernetes.default.svc.cluster.local",
+                    ], ipAddresses: Array(Set(addresses)).sorted()), nowSeconds: Int64(SystemTime().now()))
+        } catch {
+            throw CommandFailure("the certificates in \(options.folder.pki) cannot be used: \(error)")
+        }
+        let verifierKey = try TokenKey(pem: pki.serviceAccountKey.certificatePEM)
+        var authentication = AuthenticationConfiguration(
+            signer: try TokenSigner(pem: pki.serviceAccountKey.keyPEM), verifier: TokenVerifier(keys: [verifierKey]))
+        authentication.staticTokens = options.staticTokens
+        var configuration = APIServerConfiguration(authentication: authentication)
+        configuration.serviceCIDR = options.serviceCIDR
+        configuration.advertiseAddress = options.advertiseAddress
+        configuration.port = options.port
+        configuration.clusterDNSAddress = options.clusterDNSAddress
+        configuration.kubeletClient = pki.apiServerKubeletClient
+        configuration.kubeletAuthorityPEM = pki.authority.pair.certificatePEM
+        configuration.authority = pki.authority
+        let server = APIServer(store: store, configuration: configuration)
+        try await server.start()
+
+        let wire = WireServer(
+            configuration: WireConfiguration(
+                host: options.host, port: options.port,
+                tls: WireTLS(
+                    certificateChainPEM: pki.apiServer.certificatePEM, privateKeyPEM: pki.apiServer.keyPEM,
+                    clientCAPEM: pki.authority.pair.certificatePEM)), handler: server)
+        do {
+            _ = try await wire.start()
+        } catch let error as WireError {
+            await store.close()
+            throw CommandFailure("\(error); stop what uses the port, or choose another with --port")
+        }
+        return ControlPlane(
+            options: options, server: server, pki: pki, store: store, wire: wire,
+            components: startComponents(server: server, options: options, authorityPEM: pki.authority.pair.certificatePEM))
+    }
+
+    private static func startComponents(server: APIServer, options: ControlPlaneOptions, authorityPEM: String) -> [Task<Void, Never>] {
+        var tasks: [Task<Void, Never>] = []
+        if !options.disabled.contains("controllers") {
+            let client = KubeClient(transport: LocalTransport(server: server, component: "kube-controller-manager"))
+            var controllerOptions = ControllerOptions()
+            controllerOptions.clusterCertificatePEM = authorityPEM
+            controllerOptions.clusterCIDR = options.clusterCIDR
+            controllerOptions.localPathFolder = options.localPathFolder
+            let manager = ControllerManager(factory: InformerFactory(client: client), client: client, options: controllerOptions)
+            tasks.append(Task { await manager.run() })
+        }
+        if !options.disabled.contains("scheduler") {
+            let client = KubeClient(transport: LocalTransport(server: server, component: "kube-scheduler"))
+            let scheduler = Scheduler(factory: InformerFactory(client: client), client: client)
+            tasks.append(Task { await scheduler.run() })
+        }
+        return tasks
+    }
+
+    /// Runs nodes without containers until the task is cancelled.
+    func simulateNodes(_ count: Int) async {
+        let client = KubeClient(transport: LocalTransport(server: server, component: "simulated-node"))
+        await SimulatedNodes(count: count, client: client, factory: InformerFactory(client: client)).run()
+    }
+
+    private static func serviceAddress(_ cidr: String) -> String {
+        var parts = cidr.split(separator: "/")[0].split(separator: ".").compactMap { Int($0) }
+        guard parts.count == 4 else { return "10.96.0.1" }
+        parts[3] += 1
+        return parts.map(String.init).joined(separator: ".")
+    }
+
+    private static func describe(_ error: StoreError, _ folder: DataFolder) -> String {
+        switch error {
+        case .newerFormat(let found, let supported):
+            "the data in \(folder.path) was written by a newer Martlet (format \(found), this one knows up to \(supported)); nothing was changed. Use the newer program, or another --data-dir"
+        case .unavailable(let text), .full(let text): text
+        case .corrupt(let text): "the data in \(folder.path) is damaged: \(text)"
+        default: "\(error)"
+        }
+    }
+
+    /// Writes the administrator's kubeconfig.
+    func writeKubeconfig(server address: String) throws {
+        let file = Kubeconfig(
+            clusterName: "martlet", userName: "kubernetes-admin", contextName: "martlet", server: "https://\(address):\(options.port)",
+            authorityPEM: pki.authority.pair.certificatePEM, client: pki.admin)
+        try file.write(folder: options.folder.path, name: "kubeconfig")
+    }
+
+    /// Ends requests and writes, and closes the store.
+    func stop() async {
+        for task in components { task.cancel() }
+        await wire.shutdown(graceSeconds: 2)
+        server.stop()
+        await store.close()
+    }
+}

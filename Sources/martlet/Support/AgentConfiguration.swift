@@ -1,0 +1,43 @@
+import JSON
+import Processes
+
+/// What an agent is started with.
+struct AgentConfiguration: Sendable {
+    var nodeName: String
+    var nodeAddress: String
+    var podCIDR: String
+    var clusterCIDR: String
+    var kubeconfig: String
+    var dataDirectory: String
+    var runDirectory: String
+    /// The host's cgroup; pods go below it.
+    var cgroup: String
+    var servingCertificatePEM: String
+    var servingKeyPEM: String
+    var clientAuthorityPEM: String
+
+    func save(_ path: String) throws {
+        let json: JSON = [
+            "nodeName": .string(nodeName), "nodeAddress": .string(nodeAddress), "podCIDR": .string(podCIDR),
+            "clusterCIDR": .string(clusterCIDR), "kubeconfig": .string(kubeconfig), "dataDirectory": .string(dataDirectory),
+            "runDirectory": .string(runDirectory), "cgroup": .string(cgroup), "servingCertificate": .string(servingCertificatePEM),
+            "servingKey": .string(servingKeyPEM), "clientAuthority": .string(clientAuthorityPEM),
+        ]
+        try SmallFile.write(json.prettyText + "\n", to: path, mode: 0o600)
+    }
+
+    static func load(_ path: String) throws -> AgentConfiguration {
+        guard let text = SmallFile.read(path) else { throw CommandFailure("the configuration \(path) cannot be read") }
+        let json: JSON
+        do throws(JSONParseError) { json = try JSON.parse(text) } catch { throw CommandFailure("\(path): \(error)") }
+        func need(_ key: String) throws -> String {
+            guard let value = json[key]?.string else { throw CommandFailure("\(path): \"\(key)\" is missing") }
+            return value
+        }
+        return AgentConfiguration(
+            nodeName: try need("nodeName"), nodeAddress: try need("nodeAddress"), podCIDR: try need("podCIDR"),
+            clusterCIDR: try need("clusterCIDR"), kubeconfig: try need("kubeconfig"), dataDirectory: try need("dataDirectory"),
+            runDirectory: try need("runDirectory"), cgroup: try need("cgroup"), servingCertificatePEM: try need("servingCertificate"),
+            servingKeyPEM: try need("servingKey"), clientAuthorityPEM: try need("clientAuthority"))
+    }
+}

@@ -1,0 +1,1 @@
+../ControllersTests/FakeTransport.swift
