@@ -91,7 +91,13 @@ package final class APIServer: WireHandler, Sendable {
             method: request.method.rawValue, path: PercentCoding.decode(request.path), isWatch: query.flag("watch"))
         var user = try authenticator.authenticate(request)
         user = try impersonated(user, request.headers)
-        let access = AccessRequest(user: user, info: info)
+        var access = AccessRequest(user: user, info: info)
+        // A list or watch of one object by its name counts as access to that object (KEP-279: what kubelets do).
+        if access.name.isEmpty, info.verb == "list" || info.verb == "watch", let text = query["fieldSelector"],
+            let name = (try? FieldSelector.parse(text))?.required("metadata.name")
+        {
+            access.name = name
+        }
         guard authorizer.isAllowed(access) else { throw access.refusal() }
         let context = RequestContext(request: request, info: info, query: query, user: user)
         guard info.isResource else { return try await nonResource(context) }
