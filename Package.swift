@@ -94,7 +94,7 @@ let package = Package(
         module("Cgroup"),
         module("Nftables", ["Processes"]),
         module("Hosts", ["Processes", "Cgroup", "CRI", "Nftables", crypto, logging]),
-        module("NodeAgent", ["JSON", "KubeMeta", "KubeTypes", "KubeClient", "CRI", "Processes", "Cgroup", "Wire", "Streaming", "PKI", crypto, collections, logging, nioCore, nioPosix, nioHTTP1, nioSSL,
+        module("NodeAgent", ["JSON", "KubeMeta", "KubeTypes", "KubeClient", "CRI", "Processes", "Cgroup", "Hosts", "Wire", "Streaming", "PKI", crypto, collections, logging, nioCore, nioPosix, nioHTTP1, nioSSL,
             .product(name: "AsyncHTTPClient", package: "async-http-client")]),
         module("SimulatedNodes", ["JSON", "KubeMeta", "KubeTypes", "KubeClient", logging]),
 
@@ -124,7 +124,7 @@ let package = Package(
         tests("KubeClientTests", ["JSON", "KubeMeta", "KubeTypes", "KubeClient", "KubeClientHTTP", "Wire", "PKI", nioCore]),
         tests("SchedulerTests", ["JSON", "KubeMeta", "KubeTypes", "KubeClient", "Scheduler"]),
         tests("ControllersTests", ["JSON", "KubeMeta", "KubeTypes", "KubeClient", "Controllers"]),
-        tests("NodeTests", ["JSON", "KubeMeta", "KubeTypes", "KubeClient", "CRI", "Processes", "Cgroup", "Nftables", "Hosts", "NodeAgent"]),
+        tests("NodeTests", ["JSON", "KubeMeta", "KubeTypes", "KubeClient", "CRI", "Processes", "Cgroup", "Nftables", "Hosts", "NodeAgent", "PKI"]),
         tests("DataPathTests", ["JSON", "KubeMeta", "KubeTypes", "KubeClient", "ServiceProxy", "ClusterDNS", "Nftables", "Processes", nioCore, nioPosix]),
         tests("ClusterTests", ["JSON", "KubeMeta", "KubeTypes", "KubeAPI", "KubeClient", "Store", "StoreSQLite", "APIServer", "Controllers", "Scheduler", "SimulatedNodes"]),
     ]

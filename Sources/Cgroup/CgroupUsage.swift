@@ -13,6 +13,8 @@ package struct CgroupUsage: Hashable, Sendable {
     package var pids: UInt64 = 0
     /// Processes killed by the kernel for lack of memory since the cgroup was made.
     package var oomKills: UInt64 = 0
+
+    package init() {}
 }
 
 extension CgroupHierarchy {
