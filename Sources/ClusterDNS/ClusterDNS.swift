@@ -15,7 +15,9 @@ package final class ClusterDNS: Sendable {
     package static let interfaceName = "mt-dns"
     private static let sliceIndex = "cluster-dns.service"
     private static let serviceNameLabel = "kubernetes.io/service-name"
-    private static let retrySeconds = 1.0
+    /// How often the sockets and the address are looked after.
+    private static let checkSeconds = 1.0
+    private static let syncPollSeconds = 0.01
     private static let upstreamPort = 53
 
     package struct Options: Sendable {
@@ -27,16 +29,19 @@ package final class ClusterDNS: Sendable {
         package var port: Int
         /// `address` or `address:port`, in the order they are asked.
         package var upstreams: [String]
+        /// Where `prepareInterface` acts, by its name in /run/netns; nil: the process's own network namespace. Sockets are always there.
+        package var networkNamespace: String?
 
         package init(
             domain: String = domainDefault, address: String = addressDefault, additionalAddresses: [String] = [], port: Int = 53,
-            upstreams: [String]
+            upstreams: [String], networkNamespace: String? = nil
         ) {
             self.domain = domain
             self.address = address
             self.additionalAddresses = additionalAddresses
             self.port = port
             self.upstreams = upstreams
+            self.networkNamespace = networkNamespace
         }
     }
 
@@ -56,8 +61,10 @@ package final class ClusterDNS: Sendable {
     }
 
     private struct State {
-        var servers: [DNSServer] = []
+        /// Address -> server.
+        var servers: [String: DNSServer] = [:]
         var isSynced = false
+        var isInterfacePrepared = false
     }
 
     private let options: Options
@@ -102,7 +109,7 @@ package final class ClusterDNS: Sendable {
     }
 
     /// Serves, and knows all services.
-    package var isReady: Bool { state.withLock { $0.isSynced && $0.servers.first?.isOpen == true } }
+    package var isReady: Bool { state.withLock { $0.isSynced && $0.servers[options.address]?.isOpen == true } }
 
     package var statistics: Statistics {
         let answers = responder.statistics, forwards = forwarder.statistics
@@ -113,7 +120,7 @@ package final class ClusterDNS: Sendable {
     }
 
     /// The port that is served (for tests that ask for any); 0 before `run` has bound it.
-    package var port: Int { state.withLock { $0.servers.first?.port ?? 0 } }
+    package var port: Int { state.withLock { $0.servers[options.address]?.port ?? 0 } }
 
     /// For drills: a silent server answers nothing, as one that hangs.
     package func setSilent(_ isSilent: Bool) { responder.setSilent(isSilent) }
@@ -124,56 +131,79 @@ package final class ClusterDNS: Sendable {
         do {
             // A kernel without dummy interfaces: the loopback interface carries the address as well.
             let device = try await hasInterface() ? Self.interfaceName : "lo"
-            try await ProcessRunner.runChecked(Command(["ip", "addr", "replace", "\(options.address)/32", "dev", device]))
+            try await ProcessRunner.runChecked(ip(["addr", "replace", "\(options.address)/32", "dev", device]))
+            state.withLock { $0.isInterfacePrepared = true }
         } catch {
             throw Failure(description: "cannot set up the cluster DNS address: \(error)")
         }
     }
 
+    private func ip(_ arguments: [String]) -> Command {
+        Command((options.networkNamespace.map { ["nsenter", "--net=/run/netns/\($0)", "--"] } ?? []) + ["ip"] + arguments)
+    }
+
     private func hasInterface() async throws(ProcessError) -> Bool {
         let name = Self.interfaceName
-        if try await !ProcessRunner.run(Command(["ip", "link", "show", "dev", name])).status.isSuccess,
-            try await !ProcessRunner.run(Command(["ip", "link", "add", name, "type", "dummy"])).status.isSuccess
+        if try await !ProcessRunner.run(ip(["link", "show", "dev", name])).status.isSuccess,
+            try await !ProcessRunner.run(ip(["link", "add", name, "type", "dummy"])).status.isSuccess
         {
             return false
         }
-        try await ProcessRunner.runChecked(Command(["ip", "link", "set", name, "up"]))
+        try await ProcessRunner.runChecked(ip(["link", "set", name, "up"]))
         return true
+    }
+
+    private func isServing(_ address: String) -> Bool { state.withLock { $0.servers[address]?.isOpen == true } }
+
+    /// Puts the address back when somebody took it away.
+    private func restoreInterface() async {
+        guard options.networkNamespace == nil, state.withLock({ $0.isInterfacePrepared }), !isAddressLocal() else { return }
+        logger.warning("the cluster DNS address \(options.address) is gone from the node; putting it back")
+        do { try await prepareInterface() } catch { logger.error("\(error)") }
+    }
+
+    /// Whether the node has the address: what is not its own cannot be bound.
+    private func isAddressLocal() -> Bool {
+        let descriptor = socket(AF_INET, Int32(SOCK_DGRAM.rawValue) | Int32(SOCK_CLOEXEC.rawValue), 0)
+        guard descriptor >= 0 else { return true }
+        defer { close(descriptor) }
+        var address = sockaddr_in()
+        address.sin_family = sa_family_t(AF_INET)
+        guard inet_pton(AF_INET, options.address, &address.sin_addr) == 1 else { return true }
+        let code = withUnsafePointer(to: &address) { pointer in
+            pointer.withMemoryRebound(to: sockaddr.self, capacity: 1) { bind(descriptor, $0, socklen_t(MemoryLayout<sockaddr_in>.size)) }
+        }
+        return code == 0 || errno != EADDRNOTAVAIL
     }
 
     /// Serves until the task is cancelled.
     package func run() async {
         services.start()
         slices.start()
-        await services.waitForSync()
-        await slices.waitForSync()
+        while !services.isSynced || !slices.isSynced {
+            do { try await time.sleep(seconds: Self.syncPollSeconds) } catch { return }
+        }
         state.withLock { $0.isSynced = true }
-        var lastFailure = ""
+        var failures: [String: String] = [:]
         while !Task.isCancelled {
-            do {
-                let server = try await DNSServer.start(host: options.address, port: options.port, responder: responder, group: group)
-                state.withLock { $0.servers = [server] }
-                break
-            } catch {
-                if "\(error)" != lastFailure {
-                    lastFailure = "\(error)"
-                    logger.error("cannot serve DNS on \(options.address):\(options.port): \(error)")
+            await restoreInterface()
+            for address in [options.address] + options.additionalAddresses where !isServing(address) {
+                await state.withLock({ $0.servers.removeValue(forKey: address) })?.stop()
+                do {
+                    let server = try await DNSServer.start(host: address, port: options.port, responder: responder, group: group)
+                    state.withLock { $0.servers[address] = server }
+                    failures[address] = nil
+                } catch {
+                    let text = "cannot serve DNS on \(address):\(options.port): \(error)"
+                    if failures[address] != text { logger.log(level: address == options.address ? .error : .info, "\(text)") }
+                    failures[address] = text
                 }
-                try? await time.sleep(seconds: Self.retrySeconds)
             }
+            try? await time.sleep(seconds: Self.checkSeconds)
         }
-        for address in options.additionalAddresses {
-            do {
-                let server = try await DNSServer.start(host: address, port: options.port, responder: responder, group: group)
-                state.withLock { $0.servers.append(server) }
-            } catch {
-                logger.info("not serving DNS on \(address):\(options.port): \(error)")
-            }
-        }
-        while !Task.isCancelled { try? await time.sleep(seconds: 3600) }
         let servers = state.withLock { state in
-            defer { state.servers = [] }
-            return state.servers
+            defer { state.servers = [:] }
+            return Array(state.servers.values)
         }
         for server in servers { await server.stop() }
     }

@@ -66,7 +66,8 @@ final class FakeAPIServer: KubeTransport {
             let name = object["metadata"]?["name"]?.string ?? ""
             let key = self.key(request.namespace, name)
             if state.objects[plural]?[key] != nil { throw APIStatus.alreadyExists(request.kind, name: name) }
-            object["metadata"]?["uid"] = object["metadata"]?["uid"] ?? .string("uid-\(name)-\(state.version)")
+            let uid = object["metadata"]?["uid"] ?? .string("uid-\(name)-\(state.version)")
+            object["metadata"]?["uid"] = uid
             object["metadata"]?["creationTimestamp"] = .string(KubeTime.text(time.now()))
             object["metadata"]?["generation"] = 1
             return put(object, .added, plural, key, &state)

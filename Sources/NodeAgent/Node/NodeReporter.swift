@@ -187,7 +187,7 @@ actor NodeReporter {
     private func announce(old: NodeStatus, new: NodeStatus) {
         let ready = new.conditions.first { $0.type == "Ready" }?.status == "True"
         let was = old.conditions.first { $0.type == "Ready" }?.status == "True"
-        if ready != was || isReady == nil {
+        if ready != was {
             context.nodeEvent(.normal, reason: ready ? "NodeReady" : "NodeNotReady", "Node \(name) status is now: \(ready ? "NodeReady" : "NodeNotReady")")
         }
         isReady = ready

@@ -38,11 +38,13 @@ actor PodManager {
     private func deliver(_ key: String) async {
         if isClosed { return }
         let pod = context.pods.get(key)
+        // A mirror says nothing about the static pod it shows.
+        if pod?.isMirror == true || uids[key].map({ staticPods[$0] != nil }) == true { return }
         if let known = uids[key], known != pod?.metadata.uid {
             uids[key] = nil
             await workers[known]?.podGone()
         }
-        guard let pod, !pod.isMirror else { return }
+        guard let pod else { return }
         uids[key] = pod.metadata.uid
         if let worker = workers[pod.metadata.uid] { await worker.update(pod) } else { start(pod) }
     }

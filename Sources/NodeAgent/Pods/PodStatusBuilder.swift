@@ -84,7 +84,7 @@ struct PodStatusBuilder {
         status.imageID = record.imageID
         status.image = record.image.isEmpty ? container.image : record.image
         status.restartCount = max(record.attempt, old?.restartCount ?? 0)
-        status.allocatedResources = [:]
+        status.allocatedResources = container.resources?.requests ?? [:]
         status.resources = container.resources
         status.volumeMounts = old?.volumeMounts ?? []
         status.user = old?.user
@@ -162,11 +162,7 @@ struct PodStatusBuilder {
             status.lastState?.terminated = lost
         }
         let why = waiting[container.name] ?? WaitingReason(reason: defaultReason, message: "")
-        if isTerminal, old?.state?.terminated == nil, old?.state?.running == nil, waiting[container.name] == nil {
-            state.waiting = Self.waitingState(why)
-        } else {
-            state.waiting = Self.waitingState(why)
-        }
+        state.waiting = Self.waitingState(why)
         status.state = state
         return status
     }
@@ -251,7 +247,6 @@ struct PodStatusBuilder {
     // MARK: conditions
 
     private func conditions(_ status: PodStatus, _ initialized: (incomplete: [String], failed: Bool)) -> [PodCondition] {
-        let finished = status.phase == "Succeeded" || status.phase == "Failed"
         var own: [PodCondition] = []
         own.append(condition("PodReadyToStartContainers", runtime.readySandbox != nil))
         if status.phase == "Succeeded" {
@@ -292,7 +287,6 @@ struct PodStatusBuilder {
             }
             if !messages.isEmpty { ready = condition("Ready", false, "ReadinessGatesNotReady", messages.joined(separator: ", ")) }
         }
-        _ = finished
         own.append(ready)
         own.append(containersReady)
         own.append(condition("PodScheduled", true))

@@ -134,6 +134,11 @@ extension PodWorker {
     private func start(_ container: Container, _ sandboxID: String, _ secrets: [Secret]) async throws -> Bool {
         guard let sandboxConfig, let volumes else { return false }
         let now = context.time.now()
+        if let until = heldUntil[container.name], until > now {
+            callAgain(afterSeconds: until - now)
+            return false
+        }
+        heldUntil[container.name] = nil
         let record = runtime.newest(container.name)
         let key = "\(container.name)_\(container.definitionHash)"
         if let record, record.state == .exited {
@@ -166,7 +171,9 @@ extension PodWorker {
             return true
         } catch let failure as ContainerStarter.Failure {
             waiting[container.name] = failure.waiting
-            callAgain(afterSeconds: failure.retrySeconds ?? 10)
+            if failure.waiting.reason == "ImagePullBackOff" { heldUntil[container.name] = now + (failure.retrySeconds ?? 10) }
+            // The first failure is shown for a moment, then the back-off.
+            callAgain(afterSeconds: failure.waiting.reason == "ErrImagePull" ? 1 : failure.retrySeconds ?? 10)
             // The runtime may have kept the failed container: its exit is part of the status.
             try await refreshRuntime()
             return false

@@ -25,10 +25,13 @@ actor PodWorker {
     var runtime = PodRuntime()
     var waiting: [String: WaitingReason] = [:]
     var backOff = BackOff()
+    /// Containers whose image is backed off, and until when.
+    var heldUntil: [String: Double] = [:]
     var probeView = ProbeView()
     var probeTasks: [PodProbe: Task<Void, Never>] = [:]
     var volumes: PreparedVolumes?
     var sandboxConfig: CRIPodSandboxConfig?
+    private var isAdopted = false
     private var reader: PodRuntimeReader
     /// The API no longer has the pod.
     private var isGone = false
@@ -156,11 +159,23 @@ actor PodWorker {
 
     private func sync() async throws {
         try await refreshRuntime()
+        adopt()
         if phase == .running, let grace = reasonToEnd() { beginEnd(graceSeconds: grace) }
         switch phase {
         case .running: try await syncRunning()
         case .terminating: try await syncTerminating()
         case .terminated: try await syncTerminated()
+        }
+    }
+
+    /// A container that an earlier agent started keeps the verdicts it had: a new agent must not make it unready until it is probed.
+    private func adopt() {
+        if isAdopted { return }
+        isAdopted = true
+        for status in pod.status.containerStatuses + pod.status.initContainerStatuses {
+            guard let record = runtime.newest(status.name), record.state == .running, status.containerID == "containerd://\(record.id)" else { continue }
+            if status.started == true { probeView.startup[record.id] = .success }
+            if status.ready { probeView.readiness[record.id] = .success }
         }
     }
 
