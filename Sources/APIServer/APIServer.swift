@@ -194,7 +194,7 @@ struct RequestContext: Sendable {
     func writeOptions(kind: String) throws -> WriteOptions { try WriteOptions(user: user, query: query, userAgent: userAgent, kind: kind) }
 
     /// The body as JSON, with the paths of duplicate members. Nil when there is none.
-    func body(kind: String) throws -> (value: JSON, duplicates: [String])? {
+    func body(kind: String, schema: Schema = .builtIn) throws -> (value: JSON, duplicates: [String])? {
         guard request.body.readableBytes > 0 else { return nil }
         let media = (request.headers["Content-Type"].first ?? "application/json").split(separator: ";").first.map(String.init) ?? ""
         var duplicates: [String] = []
@@ -207,6 +207,12 @@ struct RequestContext: Sendable {
                 let text = String(buffer: request.body)
                 throw APIStatus.badRequest(
                     "the object provided is unrecognized (must be of type \(kind)): couldn't get version/kind; json parse error: \(error.message) (\(text.prefix(64))\(text.count > 64 ? " ..." : ""))")
+            }
+        case "application/vnd.kubernetes.protobuf":
+            do throws(ProtobufDecoder.Failure) {
+                return (try ProtobufDecoder.decode(Array(request.body.readableBytesView), schema: schema), [])
+            } catch {
+                throw APIStatus.badRequest("the object provided is unrecognized (must be of type \(kind)): \(error.message)")
             }
         case "application/yaml", "application/apply-patch+yaml":
             do throws(YAML.Failure) { return (try YAML.decode(request.body.readableBytesView), []) } catch {
