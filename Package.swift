@@ -100,7 +100,7 @@ let package = Package(
 
         // The data paths.
         module("ServiceProxy", ["JSON", "KubeMeta", "KubeTypes", "KubeClient", "Nftables", "Processes", logging]),
-        module("ClusterDNS", ["JSON", "KubeMeta", "KubeTypes", "KubeClient", nioCore, nioPosix, logging]),
+        module("ClusterDNS", ["JSON", "KubeMeta", "KubeTypes", "KubeClient", "Processes", nioCore, nioPosix, logging]),
 
         .executableTarget(
             name: "martlet",

@@ -91,7 +91,13 @@ package final class APIServer: WireHandler, Sendable {
             method: request.method.rawValue, path: PercentCoding.decode(request.path), isWatch: query.flag("watch"))
         var user = try authenticator.authenticate(request)
         user = try impersonated(user, request.headers)
-        let access = AccessRequest(user: user, info: info)
+        var access = AccessRequest(user: user, info: info)
+        // A list or watch of one object by its name counts as access to that object (KEP-279: what kubelets do).
+        if access.name.isEmpty, info.verb == "list" || info.verb == "watch", let text = query["fieldSelector"],
+            let name = (try? FieldSelector.parse(text))?.required("metadata.name")
+        {
+            access.name = name
+        }
         guard authorizer.isAllowed(access) else { throw access.refusal() }
         let context = RequestContext(request: request, info: info, query: query, user: user)
         guard info.isResource else { return try await nonResource(context) }
@@ -188,7 +194,7 @@ struct RequestContext: Sendable {
     func writeOptions(kind: String) throws -> WriteOptions { try WriteOptions(user: user, query: query, userAgent: userAgent, kind: kind) }
 
     /// The body as JSON, with the paths of duplicate members. Nil when there is none.
-    func body(kind: String) throws -> (value: JSON, duplicates: [String])? {
+    func body(kind: String, schema: Schema = .builtIn) throws -> (value: JSON, duplicates: [String])? {
         guard request.body.readableBytes > 0 else { return nil }
         let media = (request.headers["Content-Type"].first ?? "application/json").split(separator: ";").first.map(String.init) ?? ""
         var duplicates: [String] = []
@@ -201,6 +207,12 @@ struct RequestContext: Sendable {
                 let text = String(buffer: request.body)
                 throw APIStatus.badRequest(
                     "the object provided is unrecognized (must be of type \(kind)): couldn't get version/kind; json parse error: \(error.message) (\(text.prefix(64))\(text.count > 64 ? " ..." : ""))")
+            }
+        case "application/vnd.kubernetes.protobuf":
+            do throws(ProtobufDecoder.Failure) {
+                return (try ProtobufDecoder.decode(Array(request.body.readableBytesView), schema: schema), [])
+            } catch {
+                throw APIStatus.badRequest("the object provided is unrecognized (must be of type \(kind)): \(error.message)")
             }
         case "application/yaml", "application/apply-patch+yaml":
             do throws(YAML.Failure) { return (try YAML.decode(request.body.readableBytesView), []) } catch {

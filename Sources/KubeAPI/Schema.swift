@@ -62,6 +62,7 @@ package final class TypeSchema: @unchecked Sendable {
     package let name: String
     package fileprivate(set) var fields: [FieldSchema] = []
     private var positions: [String: Int] = [:]
+    private var numbers: [Int: Int] = [:]
     package fileprivate(set) var group = ""
     package fileprivate(set) var version = ""
     /// Empty for a type that is no kind.
@@ -75,7 +76,10 @@ package final class TypeSchema: @unchecked Sendable {
 
     package func field(_ name: String) -> FieldSchema? { positions[name].map { fields[$0] } }
 
+    package func field(number: Int) -> FieldSchema? { numbers[number].map { fields[$0] } }
+
     fileprivate func append(_ field: FieldSchema) {
+        if field.protobufNumber > 0 { numbers[field.protobufNumber] = fields.count }
         positions[field.name] = fields.count
         fields.append(field)
     }

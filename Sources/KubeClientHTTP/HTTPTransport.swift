@@ -55,7 +55,12 @@ public final class HTTPTransport: KubeTransport {
             eventLoopGroupProvider: .shared(group ?? MultiThreadedEventLoopGroup.singleton), configuration: settings)
     }
 
-    /// Ends all requests and connections.
+    deinit {
+        // The HTTP client insists on an orderly end; a transport that was merely dropped gets one here.
+        Task.detached { [client] in try? await client.shutdown() }
+    }
+
+    /// Ends all requests and connections. Returns when they are closed.
     public func shutdown() async throws { try await client.shutdown() }
 
     // MARK: KubeTransport

@@ -84,6 +84,8 @@ package actor ServiceProxy {
 
     private static let retrySecondsMin = 1.0
     private static let retrySecondsMax = 30.0
+    private static let syncPollSeconds = 0.01
+    private static let bridgeFilterPath = "/proc/sys/net/bridge/bridge-nf-call-iptables"
 
     /// A drill can hold the proxy here.
     package nonisolated let gate = RunGate()
@@ -114,7 +116,7 @@ package actor ServiceProxy {
         conntrack = ConntrackCleaner(networkNamespace: options.networkNamespace, logger: Logger(label: "service-proxy"))
         // Answers between two pods on one bridge pass the packet filter only with br_netfilter. Without it they must be led through the
         // node by masquerading, and the server does not see the client's address.
-        let bridgeFiltered = access("/proc/sys/net/bridge/bridge-nf-call-iptables", F_OK) == 0
+        let bridgeFiltered = Self.enableBridgeFilter(isOwnNamespace: options.networkNamespace == nil)
         table = ProxyTable(
             table: NftTable(.ip, Self.tableName),
             masqueradedBridge: bridgeFiltered || !options.podBridge.allSatisfy { $0.isLetter || $0.isNumber || $0 == "-" }
@@ -143,8 +145,10 @@ package actor ServiceProxy {
     package func run() async {
         services.start()
         slices.start()
-        await services.waitForSync()
-        await slices.waitForSync()
+        // Not `waitForSync`: a node that leaves before the API server was ever there must be able to stop.
+        while !services.isSynced || !slices.isSynced {
+            do { try await time.sleep(seconds: Self.syncPollSeconds) } catch { return }
+        }
         let checks = Task { [time, options, weak self] in
             while options.driftCheckSeconds > 0, (try? await time.sleep(seconds: options.driftCheckSeconds)) != nil {
                 await self?.checkDrift()
@@ -221,6 +225,15 @@ package actor ServiceProxy {
         } catch {
             logger.warning("stale UDP flows were not deleted: \(error)")
         }
+    }
+
+    /// Sends frames between ports of a bridge through the packet filter. False when the kernel has no br_netfilter.
+    private static func enableBridgeFilter(isOwnNamespace: Bool) -> Bool {
+        guard access(bridgeFilterPath, F_OK) == 0 else { return false }
+        guard isOwnNamespace, let file = fopen(bridgeFilterPath, "we") else { return true }
+        defer { fclose(file) }
+        fputs("1", file)
+        return true
     }
 
     private static func serviceKey(_ slice: EndpointSlice) -> String? {

@@ -35,6 +35,7 @@ struct ServiceRules: Equatable, Sendable {
     static let masquerade = "jump mark-for-masquerade"
     private static let reject = "goto reject-new"
     private static let affinitySecondsDefault = 10800
+    private static let affinitySecondsMax = 86400
 
     init() {}
 
@@ -53,7 +54,8 @@ struct ServiceRules: Equatable, Sendable {
                 id: "\(service.key)/\(name)/\(port.name)", protocolName: name.lowercased(), port: port.port, spec: spec,
                 clusterCIDR: clusterCIDR)
             if spec.sessionAffinity == "ClientIP" {
-                builder.affinitySeconds = spec.sessionAffinityConfig?.clientIP?.timeoutSeconds ?? Self.affinitySecondsDefault
+                let seconds = spec.sessionAffinityConfig?.clientIP?.timeoutSeconds ?? Self.affinitySecondsDefault
+                builder.affinitySeconds = min(max(1, seconds), Self.affinitySecondsMax)
             }
             builder.cluster = ProxyEndpoint.usable(endpoints)
             builder.local = ProxyEndpoint.usable(endpoints.filter(\.isLocal))

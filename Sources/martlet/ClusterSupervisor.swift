@@ -48,6 +48,8 @@ final class ClusterSupervisor: Sendable {
         var options = ControlPlaneOptions(folder: folder)
         options.port = state.port
         options.clusterCIDR = "\(state.podPrefix).0.0/16"
+        let path = folder.path
+        options.localPathFolder = { "\(DataFolder.node($0, in: path))/volumes" }
         if let plan { options.advertiseAddress = plan.gateway }
         if let tokenAuthFile { options.staticTokens = try TokenFile.load(tokenAuthFile) }
 
@@ -153,7 +155,7 @@ struct NodeFiles: Sendable {
         ).write(folder: directory, name: "kubeconfig")
         try AgentConfiguration(
             nodeName: host.node, nodeAddress: host.address, podCIDR: host.podCIDR, clusterCIDR: "\(plan.podPrefix).0.0/16",
-            kubeconfig: "\(directory)/kubeconfig", dataDirectory: host.dataDirectory, runDirectory: host.runDirectory, cgroup: host.cgroup,
+            kubeconfig: "\(directory)/kubeconfig", dataDirectory: host.dataDirectory, runDirectory: host.runDirectory, volumesDirectory: "\(directory)/volumes", cgroup: host.cgroup,
             servingCertificatePEM: serving.certificatePEM, servingKeyPEM: serving.keyPEM,
             clientAuthorityPEM: pki.authority.pair.certificatePEM
         ).save("\(directory)/agent.json")

@@ -13,6 +13,7 @@ struct Martlet: AsyncParsableCommand {
             """,
         version: "martlet 0.1.0 (Kubernetes \(KubernetesVersion.text))",
         subcommands: [
-            UpCommand.self, DownCommand.self, StatusCommand.self, KubeconfigCommand.self, ServerCommand.self, ImageCommand.self,
+            UpCommand.self, DownCommand.self, StatusCommand.self, KubeconfigCommand.self, ServerCommand.self,
+            AgentCommand.self, ImageCommand.self,
         ])
 }

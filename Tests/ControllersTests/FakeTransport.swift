@@ -126,6 +126,14 @@ final class FakeTransport: KubeTransport {
                 }
                 patch.set(.array(merged), at: "metadata", "ownerReferences")
             }
+            if case .strategic = kind, let gone = patch["metadata"]?["$deleteFromPrimitiveList/finalizers"]?.array {
+                patch.set(nil, at: "metadata", "$deleteFromPrimitiveList/finalizers")
+                let kept = (old["metadata"]?["finalizers"]?.array ?? []).filter { !gone.contains($0) }
+                patch.set(.array(kept), at: "metadata", "finalizers")
+            }
+            if let version = patch["metadata"]?["resourceVersion"]?.string, version != old["metadata"]?["resourceVersion"]?.string {
+                throw APIStatus.staleWrite(request.kind, name: request.name)
+            }
             if case .strategic = kind, let conditions = patch["status"]?["conditions"]?.array {
                 var merged = old["status"]?["conditions"]?.array ?? []
                 for condition in conditions {

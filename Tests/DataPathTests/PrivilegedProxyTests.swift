@@ -1,3 +1,4 @@
+import ClusterDNS
 import Foundation
 import KubeClient
 import KubeTypes
@@ -16,7 +17,7 @@ private struct ProxyBench {
     let factory: InformerFactory
     private let running: Task<Void, Never>
     private let servers: [ChildProcess]
-    private let folder: String
+    let folder: String
     let id: String
 
     static func start(options change: (inout ServiceProxy.Options) -> Void = { _ in }, fill: (FakeCluster) -> Void) async throws -> ProxyBench {
@@ -255,6 +256,21 @@ private let both = ProxyBench.pods.map { TestEndpoint(address: $0) }
             #expect(all.first == "pod1 10.244.1.1")
             #expect(all.last == "pod2 10.244.1.1")
             #expect(await bench.proxy.statistics.staleFlowsDeleted > 0)
+        }
+    }
+
+    @Test("the cluster DNS address is on the node itself, and the proxy leaves it alone")
+    func dnsAddress() async throws {
+        try await withProxy(options: { $0.localAddresses = ["10.96.0.10"] }, fill: { cluster in
+            cluster.put(makeService("kube-dns", namespace: "kube-system", clusterIP: "10.96.0.10", ports: [TestPort(number: 8080)]))
+        }) { (bench: ProxyBench) async throws in
+            let dns = try ClusterDNS(factory: bench.factory, options: .init(upstreams: [], networkNamespace: bench.id + "n"))
+            try await dns.prepareInterface()
+            try await dns.prepareInterface()
+            let server = try ChildProcess(
+                ["nsenter", "--net=/run/netns/\(bench.id)n", "python3", "\(bench.folder)/peer.py", "serve", "node"], logPath: "\(bench.folder)/log")
+            defer { server.send(9) }
+            #expect(try await eventually { try await bench.ask("p1", ["tcp", "10.96.0.10", "8080"]) == ["node 10.244.1.2"] })
         }
     }
 

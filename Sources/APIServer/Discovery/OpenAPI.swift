@@ -9,6 +9,8 @@ import Wire
 
 /// OpenAPI v3 documents, one a group version, and the v2 document, made from the schema when they are asked for.
 final class OpenAPI: Sendable {
+    private static let protobufType3 = "application/com.github.proto-openapi.spec.v3@v1.0+protobuf"
+
     private let schema: Schema
     private let documents = Mutex<[String: (bytes: [UInt8], hash: String)]>([:])
 
@@ -19,6 +21,11 @@ final class OpenAPI: Sendable {
         if path == "/openapi/v2" { return document("v2", context) { self.version2() } }
         let name = String(path.dropFirst("/openapi/v3/".count))
         guard path.hasPrefix("/openapi/v3/"), let (group, version) = parse(name) else { return nil }
+        if context.request.headers["Accept"].first?.contains(Self.protobufType3) == true {
+            return WireResponse(
+                status: .ok, headers: ["Content-Type": Self.protobufType3],
+                body: .bytes(ByteBuffer(bytes: OpenAPIProtobuf.document(version3(group, version)))))
+        }
         return document(name, context) { self.version3(group, version) }
     }
 

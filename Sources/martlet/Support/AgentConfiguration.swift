@@ -10,6 +10,8 @@ struct AgentConfiguration: Sendable {
     var kubeconfig: String
     var dataDirectory: String
     var runDirectory: String
+    /// Volumes of the local-path provisioner.
+    var volumesDirectory: String
     /// The host's cgroup; pods go below it.
     var cgroup: String
     var servingCertificatePEM: String
@@ -20,7 +22,7 @@ struct AgentConfiguration: Sendable {
         let json: JSON = [
             "nodeName": .string(nodeName), "nodeAddress": .string(nodeAddress), "podCIDR": .string(podCIDR),
             "clusterCIDR": .string(clusterCIDR), "kubeconfig": .string(kubeconfig), "dataDirectory": .string(dataDirectory),
-            "runDirectory": .string(runDirectory), "cgroup": .string(cgroup), "servingCertificate": .string(servingCertificatePEM),
+            "runDirectory": .string(runDirectory), "volumesDirectory": .string(volumesDirectory), "cgroup": .string(cgroup), "servingCertificate": .string(servingCertificatePEM),
             "servingKey": .string(servingKeyPEM), "clientAuthority": .string(clientAuthorityPEM),
         ]
         try SmallFile.write(json.prettyText + "\n", to: path, mode: 0o600)
@@ -37,7 +39,7 @@ struct AgentConfiguration: Sendable {
         return AgentConfiguration(
             nodeName: try need("nodeName"), nodeAddress: try need("nodeAddress"), podCIDR: try need("podCIDR"),
             clusterCIDR: try need("clusterCIDR"), kubeconfig: try need("kubeconfig"), dataDirectory: try need("dataDirectory"),
-            runDirectory: try need("runDirectory"), cgroup: try need("cgroup"), servingCertificatePEM: try need("servingCertificate"),
+            runDirectory: try need("runDirectory"), volumesDirectory: try need("volumesDirectory"), cgroup: try need("cgroup"), servingCertificatePEM: try need("servingCertificate"),
             servingKeyPEM: try need("servingKey"), clientAuthorityPEM: try need("clientAuthority"))
     }
 }

@@ -31,7 +31,8 @@ struct DataFolder: Sendable {
     var pidFile: String { "\(path)/martlet.pid" }
     var state: String { "\(path)/cluster.json" }
     var kubeconfig: String { "\(path)/kubeconfig" }
-    func node(_ name: String) -> String { "\(path)/nodes/\(name)" }
+    func node(_ name: String) -> String { Self.node(name, in: path) }
+    static func node(_ name: String, in path: String) -> String { "\(path)/nodes/\(name)" }
 
     func create() throws {
         var made = ""
