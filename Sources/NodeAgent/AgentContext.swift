@@ -56,9 +56,9 @@ enum Blocking {
 }
 
 /// A failure with a text for users, as it goes into an event.
-struct AgentError: Error, CustomStringConvertible, Sendable {
-    let description: String
-    init(_ description: String) { self.description = description }
+package struct AgentError: Error, CustomStringConvertible, Sendable, Equatable {
+    package let description: String
+    package init(_ description: String) { self.description = description }
 }
 
 /// A value with some members set, in one expression.

@@ -1,16 +1,23 @@
 import KubeMeta
-import KubeTypes
+package import KubeTypes
 
 /// A container's environment: services, whole config maps and secrets, then single variables in their order.
-struct EnvironmentBuilder: Sendable {
-    var fields: FieldReferences
+package struct EnvironmentBuilder: Sendable {
+    package var fields: FieldReferences
     /// Services of the cluster, for the older discovery by variables.
-    var services: [Service]
-    var configMaps: [String: ConfigMap]
-    var secrets: [String: Secret]
+    package var services: [Service]
+    package var configMaps: [String: ConfigMap]
+    package var secrets: [String: Secret]
+
+    package init(fields: FieldReferences, services: [Service] = [], configMaps: [String: ConfigMap] = [:], secrets: [String: Secret] = [:]) {
+        self.fields = fields
+        self.services = services
+        self.configMaps = configMaps
+        self.secrets = secrets
+    }
 
     /// - Throws: what the event says, for example `configmap "x" not found`.
-    func build(_ container: Container) throws(AgentError) -> [(name: String, value: String)] {
+    package func build(_ container: Container) throws(AgentError) -> [(name: String, value: String)] {
         var variables = Variables()
         let fromServices = serviceVariables()
         for source in container.envFrom {
@@ -85,7 +92,7 @@ struct EnvironmentBuilder: Sendable {
     }
 
     /// The API's own service always; the namespace's unless `enableServiceLinks` is false.
-    func serviceVariables() -> [String: String] {
+    package func serviceVariables() -> [String: String] {
         var chosen: [String: Service] = [:]
         for service in services where service.metadata.namespace == "default" && service.metadata.name == "kubernetes" {
             chosen[service.metadata.name] = service

@@ -1,6 +1,6 @@
 /// `$(NAME)` in commands, arguments and values: known names are replaced, unknown ones stay, `$$` is a literal `$`.
-enum Expansion {
-    static func expand(_ text: String, _ lookup: (String) -> String?) -> String {
+package enum Expansion {
+    package static func expand(_ text: String, _ lookup: (String) -> String?) -> String {
         guard text.utf8.contains(UInt8(ascii: "$")) else { return text }
         let bytes = Array(text.utf8)
         var result: [UInt8] = []

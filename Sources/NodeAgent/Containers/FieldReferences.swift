@@ -1,16 +1,24 @@
-import KubeMeta
-import KubeTypes
+package import KubeMeta
+package import KubeTypes
 
 /// Values of `fieldRef` and `resourceFieldRef` (the downward API).
-struct FieldReferences: Sendable {
-    var pod: Pod
-    var nodeName: String
-    var nodeIP: String
-    var podIPs: [String]
+package struct FieldReferences: Sendable {
+    package var pod: Pod
+    package var nodeName: String
+    package var nodeIP: String
+    package var podIPs: [String]
     /// What limits default to.
-    var allocatable: [String: Quantity]
+    package var allocatable: [String: Quantity]
 
-    func value(_ field: ObjectFieldSelector) throws(AgentError) -> String {
+    package init(pod: Pod, nodeName: String, nodeIP: String, podIPs: [String], allocatable: [String: Quantity]) {
+        self.pod = pod
+        self.nodeName = nodeName
+        self.nodeIP = nodeIP
+        self.podIPs = podIPs
+        self.allocatable = allocatable
+    }
+
+    package func value(_ field: ObjectFieldSelector) throws(AgentError) -> String {
         let path = field.fieldPath
         switch path {
         case "metadata.name": return pod.metadata.name
@@ -42,7 +50,7 @@ struct FieldReferences: Sendable {
         map.sorted { $0.key < $1.key }.map { "\($0.key)=\(quoted($0.value))" }.joined(separator: "\n")
     }
 
-    static func quoted(_ text: String) -> String {
+    package static func quoted(_ text: String) -> String {
         var result = "\""
         for scalar in text.unicodeScalars {
             switch scalar {
@@ -62,7 +70,7 @@ struct FieldReferences: Sendable {
         return result + "\""
     }
 
-    func value(_ reference: ResourceFieldSelector, container: Container) throws(AgentError) -> String {
+    package func value(_ reference: ResourceFieldSelector, container: Container) throws(AgentError) -> String {
         var container = container
         if let name = reference.containerName, !name.isEmpty {
             guard let other = pod.container(named: name) else { throw AgentError("container \(name) not found") }

@@ -1,22 +1,22 @@
 import CRI
-import KubeTypes
+package import KubeTypes
 
 /// A `resolv.conf`, taken apart.
-struct ResolvConf: Equatable, Sendable {
-    var servers: [String] = []
-    var searches: [String] = []
-    var options: [String] = []
+package struct ResolvConf: Equatable, Sendable {
+    package var servers: [String] = []
+    package var searches: [String] = []
+    package var options: [String] = []
 
-    static let searchesMax = 32
-    static let serversMax = 3
+    package static let searchesMax = 32
+    package static let serversMax = 3
 
-    init(servers: [String] = [], searches: [String] = [], options: [String] = []) {
+    package init(servers: [String] = [], searches: [String] = [], options: [String] = []) {
         self.servers = servers
         self.searches = searches
         self.options = options
     }
 
-    init(text: String) {
+    package init(text: String) {
         for line in text.split(separator: "\n") {
             let words = line.split(whereSeparator: \.isWhitespace).map(String.init)
             guard let key = words.first, !key.hasPrefix("#"), !key.hasPrefix(";") else { continue }
@@ -30,7 +30,7 @@ struct ResolvConf: Equatable, Sendable {
     }
 
     /// What a pod gets by its DNS policy and its own settings.
-    static func forPod(_ pod: Pod, host: ResolvConf, clusterDNS: [String], clusterDomain: String) -> ResolvConf {
+    package static func forPod(_ pod: Pod, host: ResolvConf, clusterDNS: [String], clusterDomain: String) -> ResolvConf {
         var policy = pod.spec.dnsPolicy ?? "ClusterFirst"
         if policy == "ClusterFirst", pod.usesHostNetwork { policy = "Default" }
         if policy == "ClusterFirstWithHostNet" { policy = "ClusterFirst" }
@@ -65,8 +65,8 @@ struct ResolvConf: Equatable, Sendable {
 }
 
 /// The pod's `/etc/hosts`.
-enum HostsFile {
-    static func text(pod: Pod, addresses: [String], hostName: String, hostDomain: String?, hostFile: String) -> String {
+package enum HostsFile {
+    package static func text(pod: Pod, addresses: [String], hostName: String, hostDomain: String?, hostFile: String) -> String {
         var text: String
         if pod.usesHostNetwork {
             text = "# Kubernetes-managed hosts file (host network).\n" + hostFile

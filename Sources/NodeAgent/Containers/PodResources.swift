@@ -1,27 +1,27 @@
-import Cgroup
-import KubeMeta
-import KubeTypes
+package import Cgroup
+package import KubeMeta
+package import KubeTypes
 
 /// Requests and limits as the kernel takes them.
-enum PodResources {
-    static let sharesMin: Int64 = 2
-    static let quotaMicrosecondsMin: Int64 = 1000
-    static let periodMicroseconds: Int64 = 100_000
+package enum PodResources {
+    package static let sharesMin: Int64 = 2
+    package static let quotaMicrosecondsMin: Int64 = 1000
+    package static let periodMicroseconds: Int64 = 100_000
 
-    static func shares(milliCPU: Int64) -> Int64 { milliCPU == 0 ? sharesMin : min(262_144, max(sharesMin, milliCPU * 1024 / 1000)) }
-    static func quota(milliCPU: Int64) -> Int64 { milliCPU == 0 ? 0 : max(quotaMicrosecondsMin, milliCPU * periodMicroseconds / 1000) }
+    package static func shares(milliCPU: Int64) -> Int64 { milliCPU == 0 ? sharesMin : min(262_144, max(sharesMin, milliCPU * 1024 / 1000)) }
+    package static func quota(milliCPU: Int64) -> Int64 { milliCPU == 0 ? 0 : max(quotaMicrosecondsMin, milliCPU * periodMicroseconds / 1000) }
 
     /// A request that is not given is the limit.
-    static func request(_ container: Container, _ resource: String) -> Quantity {
+    package static func request(_ container: Container, _ resource: String) -> Quantity {
         container.resources?.requests[resource] ?? container.resources?.limits[resource] ?? .zero
     }
 
-    static func limit(_ container: Container, _ resource: String) -> Quantity? {
+    package static func limit(_ container: Container, _ resource: String) -> Quantity? {
         container.resources?.limits[resource].flatMap { $0 == .zero ? nil : $0 }
     }
 
     /// What the pod asks for: the larger of all that runs at once and of each init container with the sidecars before it, plus overhead.
-    static func request(_ pod: Pod, _ resource: String) -> Quantity {
+    package static func request(_ pod: Pod, _ resource: String) -> Quantity {
         if let own = pod.spec.resources?.requests[resource] { return own + (pod.spec.overhead[resource] ?? .zero) }
         return total(pod, { request($0, resource) }) + (pod.spec.overhead[resource] ?? .zero)
     }
@@ -41,7 +41,7 @@ enum PodResources {
     }
 
     /// Limits of the pod's own cgroup. A container without a limit leaves the pod without one.
-    static func podLimits(_ pod: Pod) -> CgroupLimits {
+    package static func podLimits(_ pod: Pod) -> CgroupLimits {
         var limits = CgroupLimits(cpuShares: shares(milliCPU: request(pod, "cpu").milliValue))
         let running = pod.spec.containers + pod.spec.initContainers
         if pod.spec.resources?.limits["cpu"] != nil || running.allSatisfy({ limit($0, "cpu") != nil }) {
@@ -54,7 +54,7 @@ enum PodResources {
         return limits
     }
 
-    static func cgroupParent(_ pod: Pod, root: String) -> String {
+    package static func cgroupParent(_ pod: Pod, root: String) -> String {
         switch pod.qualityOfService {
         case .guaranteed: "\(root)/pod\(pod.metadata.uid)"
         case .burstable: "\(root)/burstable/pod\(pod.metadata.uid)"
@@ -63,7 +63,7 @@ enum PodResources {
     }
 
     /// Who is killed first when memory runs out (upstream's formula).
-    static func oomScoreAdjust(_ pod: Pod, _ container: Container, memoryCapacityBytes: Int64) -> Int64 {
+    package static func oomScoreAdjust(_ pod: Pod, _ container: Container, memoryCapacityBytes: Int64) -> Int64 {
         if pod.isCritical { return -997 }
         switch pod.qualityOfService {
         case .guaranteed: return -997

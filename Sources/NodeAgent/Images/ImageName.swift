@@ -1,13 +1,13 @@
 /// An image reference in the form the runtime stores it: `nginx:1.14.2` is `docker.io/library/nginx:1.14.2`.
-struct ImageName: Hashable, Sendable {
+package struct ImageName: Hashable, Sendable {
     /// `docker.io`, `localhost:5000`.
-    var registry: String
-    var repository: String
-    var tag: String?
-    var digest: String?
+    package var registry: String
+    package var repository: String
+    package var tag: String?
+    package var digest: String?
 
     /// Nil when the text is no image reference.
-    init?(_ text: String) {
+    package init?(_ text: String) {
         guard !text.isEmpty, text.utf8.count <= 4096 else { return nil }
         var rest = text[...]
         if let at = rest.firstIndex(of: "@") {
@@ -44,10 +44,10 @@ struct ImageName: Hashable, Sendable {
     }
 
     /// The full name.
-    var text: String { "\(registry)/\(repository)" + (tag.map { ":\($0)" } ?? "") + (digest.map { "@\($0)" } ?? "") }
+    package var text: String { "\(registry)/\(repository)" + (tag.map { ":\($0)" } ?? "") + (digest.map { "@\($0)" } ?? "") }
 
     /// What the API's default for an empty pull policy is.
-    var defaultPullPolicy: String { tag == "latest" ? "Always" : "IfNotPresent" }
+    package var defaultPullPolicy: String { tag == "latest" ? "Always" : "IfNotPresent" }
 }
 
 extension Character {

@@ -1,48 +1,59 @@
 import KubeMeta
-import KubeTypes
+package import KubeTypes
 
 /// What probes have said so far about running containers, by container id.
-struct ProbeView: Sendable {
-    enum Verdict: Sendable { case unknown, success, failure }
-    var startup: [String: Verdict] = [:]
-    var liveness: [String: Verdict] = [:]
-    var readiness: [String: Verdict] = [:]
+package struct ProbeView: Sendable {
+    package enum Verdict: Sendable { case unknown, success, failure }
+    package var startup: [String: Verdict] = [:]
+    package var liveness: [String: Verdict] = [:]
+    package var readiness: [String: Verdict] = [:]
 
-    func isStarted(_ container: Container, _ record: ContainerRecord?) -> Bool {
+    package init() {}
+
+    package func isStarted(_ container: Container, _ record: ContainerRecord?) -> Bool {
         guard let record, record.state == .running else { return false }
         return container.startupProbe == nil || startup[record.id] == .success
     }
 
-    func isReady(_ container: Container, _ record: ContainerRecord?) -> Bool {
+    package func isReady(_ container: Container, _ record: ContainerRecord?) -> Bool {
         guard let record, record.state == .running, isStarted(container, record) else { return false }
         return container.readinessProbe == nil || readiness[record.id] == .success
     }
 }
 
 /// What has to happen for a pod to come closer to its spec. Computed without doing anything, so that the rules can be tested alone.
-struct PodActions: Equatable, Sendable {
-    struct Kill: Equatable, Sendable {
-        var id: String
-        var name: String
-        var message: String
+package struct PodActions: Equatable, Sendable {
+    package struct Kill: Equatable, Sendable {
+        package var id: String
+        package var name: String
+        package var message: String
         /// Upstream's reason, for the grace period of the probe that failed.
-        var reason: KillReason
+        package var reason: KillReason
+
+        package init(id: String, name: String, message: String, reason: KillReason) {
+            self.id = id
+            self.name = name
+            self.message = message
+            self.reason = reason
+        }
     }
-    enum KillReason: Equatable, Sendable { case startupProbe, livenessProbe, changed, unknownState, finished }
+    package enum KillReason: Equatable, Sendable { case startupProbe, livenessProbe, changed, unknownState, finished }
 
     /// The sandbox is gone or dead although containers ran in it: what is left is stopped first.
-    var killPod = false
+    package var killPod = false
     /// A sandbox is made, with this attempt.
-    var createSandbox: Int?
+    package var createSandbox: Int?
     /// In the order in which they start. Names are unique in a pod.
-    var start: [String] = []
-    var kill: [Kill] = []
+    package var start: [String] = []
+    package var kill: [Kill] = []
     /// Every container has ended and none starts again.
-    var isFinished = false
+    package var isFinished = false
     /// A container that would start is in its back-off.
-    var initializing = false
+    package var initializing = false
 
-    static func compute(_ pod: Pod, _ runtime: PodRuntime, _ probes: ProbeView) -> PodActions {
+    package init() {}
+
+    package static func compute(_ pod: Pod, _ runtime: PodRuntime, _ probes: ProbeView) -> PodActions {
         var actions = PodActions()
         let restartPolicy = pod.restartPolicy
         let mains = pod.spec.containers
@@ -147,7 +158,7 @@ struct PodActions: Equatable, Sendable {
     }
 
     /// The init container whose failure is final under `Never`.
-    static func initFailure(_ pod: Pod, _ runtime: PodRuntime, sandboxID: String?) -> ContainerRecord? {
+    package static func initFailure(_ pod: Pod, _ runtime: PodRuntime, sandboxID: String?) -> ContainerRecord? {
         for container in pod.spec.initContainers where !container.isSidecar {
             if let record = runtime.newest(container.name), record.state == .exited, record.exitCode != 0,
                 !restarts(container, record, pod.restartPolicy) {
@@ -170,7 +181,7 @@ struct PodActions: Equatable, Sendable {
     }
 
     /// Whether an ended container runs again: its own rules first, then its own policy, then the pod's.
-    static func restarts(_ container: Container, _ record: ContainerRecord, _ podPolicy: String) -> Bool {
+    package static func restarts(_ container: Container, _ record: ContainerRecord, _ podPolicy: String) -> Bool {
         for rule in container.restartPolicyRules {
             guard let codes = rule.exitCodes else { continue }
             let isListed = codes.values.contains(record.exitCode)

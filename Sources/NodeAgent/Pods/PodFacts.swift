@@ -1,37 +1,37 @@
-import KubeMeta
-import KubeTypes
+package import KubeMeta
+package import KubeTypes
 
 /// Pod quality of service (`status.qosClass`).
-enum QualityOfService: String, Sendable { case guaranteed = "Guaranteed", burstable = "Burstable", bestEffort = "BestEffort" }
+package enum QualityOfService: String, Sendable { case guaranteed = "Guaranteed", burstable = "Burstable", bestEffort = "BestEffort" }
 
 extension Pod {
     /// `name_namespace(uid)`: how the kubelet's messages name a pod.
-    var longName: String { "\(metadata.name)_\(metadata.namespace)(\(metadata.uid))" }
+    package var longName: String { "\(metadata.name)_\(metadata.namespace)(\(metadata.uid))" }
 
-    var isFinished: Bool { status.phase == "Succeeded" || status.phase == "Failed" }
-    var usesHostNetwork: Bool { spec.hostNetwork == true }
-    var restartPolicy: String { spec.restartPolicy ?? "Always" }
-    var ephemeral: [Container] { spec.ephemeralContainers.map { Container(json: $0.json) } }
-    var allContainers: [Container] { spec.initContainers + spec.containers + ephemeral }
-    func container(named name: String) -> Container? { allContainers.first { $0.name == name } }
+    package var isFinished: Bool { status.phase == "Succeeded" || status.phase == "Failed" }
+    package var usesHostNetwork: Bool { spec.hostNetwork == true }
+    package var restartPolicy: String { spec.restartPolicy ?? "Always" }
+    package var ephemeral: [Container] { spec.ephemeralContainers.map { Container(json: $0.json) } }
+    package var allContainers: [Container] { spec.initContainers + spec.containers + ephemeral }
+    package func container(named name: String) -> Container? { allContainers.first { $0.name == name } }
 
     /// A static pod's mirror in the API has this annotation.
-    static var mirrorAnnotation: String { "kubernetes.io/config.mirror" }
-    static var sourceAnnotation: String { "kubernetes.io/config.source" }
-    static var hashAnnotation: String { "kubernetes.io/config.hash" }
-    var isMirror: Bool { metadata.annotations[Self.mirrorAnnotation] != nil }
-    var isStatic: Bool { metadata.annotations[Self.sourceAnnotation].map { $0 != "api" } ?? false }
+    package static var mirrorAnnotation: String { "kubernetes.io/config.mirror" }
+    package static var sourceAnnotation: String { "kubernetes.io/config.source" }
+    package static var hashAnnotation: String { "kubernetes.io/config.hash" }
+    package var isMirror: Bool { metadata.annotations[Self.mirrorAnnotation] != nil }
+    package var isStatic: Bool { metadata.annotations[Self.sourceAnnotation].map { $0 != "api" } ?? false }
 
-    var isCritical: Bool { isStatic || isMirror || (spec.priority ?? 0) >= 2_000_000_000 }
+    package var isCritical: Bool { isStatic || isMirror || (spec.priority ?? 0) >= 2_000_000_000 }
 
-    func fieldPath(ofContainer name: String) -> String {
+    package func fieldPath(ofContainer name: String) -> String {
         if spec.initContainers.contains(where: { $0.name == name }) { return "spec.initContainers{\(name)}" }
         if spec.ephemeralContainers.contains(where: { $0.name == name }) { return "spec.ephemeralContainers{\(name)}" }
         return "spec.containers{\(name)}"
     }
 
     /// Upstream's rule: only cpu and memory of containers and init containers count, zero is nothing.
-    var qualityOfService: QualityOfService {
+    package var qualityOfService: QualityOfService {
         if let known = status.qosClass.flatMap(QualityOfService.init) { return known }
         var anything = false
         var guaranteed = true
@@ -50,7 +50,7 @@ extension Pod {
     }
 
     /// The name seen inside: at most 63 characters.
-    var hostName: String {
+    package var hostName: String {
         if let override = spec.hostnameOverride, !override.isEmpty { return override }
         if let name = spec.hostname, !name.isEmpty { return name }
         var name = String(metadata.name.prefix(63))
@@ -59,21 +59,21 @@ extension Pod {
     }
 
     /// `subdomain.namespace.svc.DOMAIN`, when the pod is part of a headless service's domain.
-    func hostDomain(clusterDomain: String) -> String? {
+    package func hostDomain(clusterDomain: String) -> String? {
         guard spec.hostnameOverride == nil, let subdomain = spec.subdomain, !subdomain.isEmpty else { return nil }
         return "\(subdomain).\(metadata.namespace).svc.\(clusterDomain)"
     }
 
     /// Grace a pod's end gets: what the deletion says, else what the pod says, else 30 s.
-    var gracePeriodSeconds: Int { metadata.deletionGracePeriodSeconds ?? spec.terminationGracePeriodSeconds ?? 30 }
+    package var gracePeriodSeconds: Int { metadata.deletionGracePeriodSeconds ?? spec.terminationGracePeriodSeconds ?? 30 }
 }
 
 extension Container {
     /// An init container that runs beside the others (`restartPolicy: Always`).
-    var isSidecar: Bool { restartPolicy == "Always" }
+    package var isSidecar: Bool { restartPolicy == "Always" }
 
     /// Changes when the runtime's container must be replaced: name and image, as upstream.
-    var definitionHash: String {
+    package var definitionHash: String {
         var hash: UInt32 = 2_166_136_261
         for byte in "\(name)\u{0}\(image)".utf8 { hash = (hash ^ UInt32(byte)) &* 16_777_619 }
         return String(hash, radix: 16)
@@ -81,5 +81,5 @@ extension Container {
 }
 
 extension [Quantity] {
-    var sum: Quantity { reduce(.zero, +) }
+    package var sum: Quantity { reduce(.zero, +) }
 }

@@ -1,30 +1,30 @@
 import CRI
 
 /// A container as the runtime knows it.
-struct ContainerRecord: Sendable, Equatable {
-    enum State: Sendable { case created, running, exited, unknown }
+package struct ContainerRecord: Sendable, Equatable {
+    package enum State: Sendable { case created, running, exited, unknown }
 
-    var id: String
-    var name: String
-    var sandboxID: String
-    var attempt: Int
-    var state: State
+    package var id: String
+    package var name: String
+    package var sandboxID: String
+    package var attempt: Int
+    package var state: State
     /// Seconds since 1970; 0 when it has not happened.
-    var createdSeconds: Double
-    var startedSeconds = 0.0
-    var finishedSeconds = 0.0
-    var exitCode = 0
-    var reason = ""
-    var message = ""
+    package var createdSeconds: Double
+    package var startedSeconds = 0.0
+    package var finishedSeconds = 0.0
+    package var exitCode = 0
+    package var reason = ""
+    package var message = ""
     /// As the pod's spec says it.
-    var image = ""
+    package var image = ""
     /// Digest reference, or the id.
-    var imageID = ""
-    var hash = ""
-    var logPath = ""
-    var gracePeriodSeconds: Int?
+    package var imageID = ""
+    package var hash = ""
+    package var logPath = ""
+    package var gracePeriodSeconds: Int?
 
-    init(id: String, name: String, sandboxID: String = "", attempt: Int = 0, state: State, createdSeconds: Double = 0) {
+    package init(id: String, name: String, sandboxID: String = "", attempt: Int = 0, state: State, createdSeconds: Double = 0) {
         self.id = id
         self.name = name
         self.sandboxID = sandboxID
@@ -34,26 +34,39 @@ struct ContainerRecord: Sendable, Equatable {
     }
 }
 
-struct SandboxRecord: Sendable, Equatable {
-    var id: String
-    var attempt: Int
-    var isReady: Bool
-    var createdSeconds: Double
-    var addresses: [String] = []
+package struct SandboxRecord: Sendable, Equatable {
+    package var id: String
+    package var attempt: Int
+    package var isReady: Bool
+    package var createdSeconds: Double
+    package var addresses: [String] = []
+
+    package init(id: String, attempt: Int, isReady: Bool, createdSeconds: Double, addresses: [String] = []) {
+        self.id = id
+        self.attempt = attempt
+        self.isReady = isReady
+        self.createdSeconds = createdSeconds
+        self.addresses = addresses
+    }
 }
 
 /// Everything the runtime has of one pod, newest first.
-struct PodRuntime: Sendable, Equatable {
-    var sandboxes: [SandboxRecord] = []
-    var containers: [ContainerRecord] = []
+package struct PodRuntime: Sendable, Equatable {
+    package var sandboxes: [SandboxRecord] = []
+    package var containers: [ContainerRecord] = []
 
-    var readySandbox: SandboxRecord? { sandboxes.first.flatMap { $0.isReady ? $0 : nil } }
-    func newest(_ name: String) -> ContainerRecord? { containers.first { $0.name == name } }
+    package init(sandboxes: [SandboxRecord] = [], containers: [ContainerRecord] = []) {
+        self.sandboxes = sandboxes
+        self.containers = containers
+    }
+
+    package var readySandbox: SandboxRecord? { sandboxes.first.flatMap { $0.isReady ? $0 : nil } }
+    package func newest(_ name: String) -> ContainerRecord? { containers.first { $0.name == name } }
     /// The newest of a name in one sandbox.
-    func newest(_ name: String, in sandbox: String) -> ContainerRecord? { containers.first { $0.name == name && $0.sandboxID == sandbox } }
+    package func newest(_ name: String, in sandbox: String) -> ContainerRecord? { containers.first { $0.name == name && $0.sandboxID == sandbox } }
     /// The one before the newest.
-    func previous(_ name: String) -> ContainerRecord? { containers.filter { $0.name == name }.dropFirst().first }
-    var running: [ContainerRecord] { containers.filter { $0.state == .running } }
+    package func previous(_ name: String) -> ContainerRecord? { containers.filter { $0.name == name }.dropFirst().first }
+    package var running: [ContainerRecord] { containers.filter { $0.state == .running } }
 }
 
 /// Labels and annotations that tie the runtime's objects to pods: upstream's own, so that its tools understand them.

@@ -1,30 +1,50 @@
 import KubeMeta
-import KubeTypes
+package import KubeTypes
 
 /// Why a container is waiting, from the last attempt to start it.
-struct WaitingReason: Sendable, Equatable {
-    var reason: String
-    var message: String
+package struct WaitingReason: Sendable, Equatable {
+    package var reason: String
+    package var message: String
+
+    package init(reason: String, message: String) {
+        self.reason = reason
+        self.message = message
+    }
 }
 
 /// Computes a pod's status from what the runtime and the probes say. Pure: the same input gives the same status.
-struct PodStatusBuilder {
-    var pod: Pod
-    var runtime: PodRuntime
-    var probes: ProbeView
-    var waiting: [String: WaitingReason] = [:]
-    var nodeIP: String
-    var now: Double
+package struct PodStatusBuilder {
+    package var pod: Pod
+    package var runtime: PodRuntime
+    package var probes: ProbeView
+    package var waiting: [String: WaitingReason] = [:]
+    package var nodeIP: String
+    package var now: Double
     /// Set when the pod is ended by the agent (deadline, eviction): the phase is `Failed` with these.
-    var failure: (reason: String, message: String)?
+    package var failure: (reason: String, message: String)?
     /// The pod is being stopped: nothing is ready any more.
-    var isTerminating = false
+    package var isTerminating = false
     /// All containers have ended and will not start again; only then may the phase become final.
-    var isTerminal = false
+    package var isTerminal = false
+
+    package init(
+        pod: Pod, runtime: PodRuntime, probes: ProbeView = ProbeView(), waiting: [String: WaitingReason] = [:], nodeIP: String, now: Double,
+        failure: (reason: String, message: String)? = nil, isTerminating: Bool = false, isTerminal: Bool = false
+    ) {
+        self.pod = pod
+        self.runtime = runtime
+        self.probes = probes
+        self.waiting = waiting
+        self.nodeIP = nodeIP
+        self.now = now
+        self.failure = failure
+        self.isTerminating = isTerminating
+        self.isTerminal = isTerminal
+    }
 
     private var old: PodStatus { pod.status }
 
-    func build() -> PodStatus {
+    package func build() -> PodStatus {
         var status = PodStatus()
         status.qosClass = pod.qualityOfService.rawValue
         status.startTime = old.startTime ?? KubeTime.text(now)
@@ -185,7 +205,7 @@ struct PodStatusBuilder {
         return state
     }
 
-    static func terminated(_ record: ContainerRecord) -> ContainerStateTerminated {
+    package static func terminated(_ record: ContainerRecord) -> ContainerStateTerminated {
         var state = ContainerStateTerminated()
         state.exitCode = record.exitCode
         state.reason = record.reason.isEmpty ? (record.exitCode == 0 ? "Completed" : "Error") : record.reason

@@ -1,15 +1,15 @@
-import JSON
-import KubeTypes
+package import JSON
+package import KubeTypes
 
 /// The merge patch (RFC 7386) that turns one status into another; members that are gone become null.
-enum StatusPatch {
-    static let fields = [
+package enum StatusPatch {
+    package static let fields = [
         "phase", "reason", "message", "hostIP", "hostIPs", "podIP", "podIPs", "startTime", "qosClass", "observedGeneration", "conditions",
         "initContainerStatuses", "containerStatuses", "ephemeralContainerStatuses",
     ]
 
     /// Nil when nothing differs. The UID keeps it from reaching a later pod of the same name.
-    static func make(uid: String, old: PodStatus, new: PodStatus) -> JSON? {
+    package static func make(uid: String, old: PodStatus, new: PodStatus) -> JSON? {
         let before = old.json, after = new.json
         var status: JSON = [:]
         var isEmpty = true

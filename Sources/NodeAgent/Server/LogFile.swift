@@ -1,15 +1,15 @@
 import Glibc
 
 /// One line of a container's log, in the runtime's format: `TIME STREAM F|P TEXT`.
-struct LogLine: Equatable, Sendable {
+package struct LogLine: Equatable, Sendable {
     /// RFC 3339 with nanoseconds.
-    var time: String
-    var stream: String
+    package var time: String
+    package var stream: String
     /// With its newline, unless the runtime broke a long line here.
-    var text: String
+    package var text: String
 
     /// Nil when the bytes are not in the format.
-    init?(_ line: ArraySlice<UInt8>) {
+    package init?(_ line: ArraySlice<UInt8>) {
         guard let first = line.firstIndex(of: 0x20), let second = line[(first + 1)...].firstIndex(of: 0x20),
             let third = line[(second + 1)...].firstIndex(of: 0x20)
         else { return nil }
@@ -22,11 +22,11 @@ struct LogLine: Equatable, Sendable {
 }
 
 /// Reading of whole log files. Blocks.
-enum LogFile {
+package enum LogFile {
     private static let blockBytes = 64 << 10
 
     /// The last lines of a file.
-    static func tail(_ path: String, lines: Int, bytesMax: Int) -> [LogLine] {
+    package static func tail(_ path: String, lines: Int, bytesMax: Int) -> [LogLine] {
         let descriptor = open(path, O_RDONLY | O_CLOEXEC)
         guard descriptor >= 0 else { return [] }
         defer { close(descriptor) }
@@ -37,13 +37,13 @@ enum LogFile {
         return bytes[0..<count].split(separator: 10).compactMap { LogLine($0) }
     }
 
-    static func end(_ descriptor: Int32) -> Int64 {
+    package static func end(_ descriptor: Int32) -> Int64 {
         var info = stat()
         return fstat(descriptor, &info) == 0 ? Int64(info.st_size) : 0
     }
 
     /// Where the last `lines` lines begin.
-    static func offset(ofLast lines: Int, _ descriptor: Int32) -> Int64 {
+    package static func offset(ofLast lines: Int, _ descriptor: Int32) -> Int64 {
         let size = end(descriptor)
         if lines <= 0 { return size }
         var position = size
@@ -65,7 +65,7 @@ enum LogFile {
 }
 
 /// Reads a log piece by piece; knows when the file was rotated away under it. One user at a time.
-final class LogCursor: @unchecked Sendable {
+package final class LogCursor: @unchecked Sendable {
     // @unchecked: used by one task, whose calls follow one another.
     private let path: String
     private var descriptor: Int32
@@ -76,7 +76,7 @@ final class LogCursor: @unchecked Sendable {
     private static let lineBytesMax = 1 << 20
 
     /// - Parameter tailLines: nil from the beginning.
-    init?(path: String, tailLines: Int?) {
+    package init?(path: String, tailLines: Int?) {
         descriptor = open(path, O_RDONLY | O_CLOEXEC)
         guard descriptor >= 0 else { return nil }
         self.path = path
@@ -86,7 +86,7 @@ final class LogCursor: @unchecked Sendable {
     deinit { close(descriptor) }
 
     /// The next whole lines; empty when there are none now. Blocks.
-    func next() -> [LogLine] {
+    package func next() -> [LogLine] {
         var block = [UInt8](repeating: 0, count: Self.blockBytes)
         var count = pread(descriptor, &block, block.count, off_t(position))
         if count <= 0, reopenIfRotated() { count = pread(descriptor, &block, block.count, off_t(position)) }

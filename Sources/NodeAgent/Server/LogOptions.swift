@@ -1,19 +1,19 @@
 import KubeMeta
 
 /// The query of `/containerLogs` (PodLogOptions).
-struct LogOptions: Equatable, Sendable {
-    var follow = false
-    var previous = false
-    var timestamps = false
-    var tailLines: Int?
-    var limitBytes: Int?
+package struct LogOptions: Equatable, Sendable {
+    package var follow = false
+    package var previous = false
+    package var timestamps = false
+    package var tailLines: Int?
+    package var limitBytes: Int?
     /// Seconds since 1970.
-    var since: Double?
+    package var since: Double?
     /// `Stdout`, `Stderr`; nil for both.
-    var stream: String?
+    package var stream: String?
 
     /// - Throws: a text for a 400.
-    init(query: [(name: String, value: String)], now: Double) throws(AgentError) {
+    package init(query: [(name: String, value: String)], now: Double) throws(AgentError) {
         for (name, value) in query {
             switch name {
             case "follow": follow = Self.bool(value)
@@ -40,7 +40,7 @@ struct LogOptions: Equatable, Sendable {
     private static func bool(_ value: String) -> Bool { ["1", "t", "true", "T", "TRUE", "True", ""].contains(value) }
 
     /// What the reader sees of a line; nil when it is left out.
-    func text(of line: LogLine) -> String? {
+    package func text(of line: LogLine) -> String? {
         if let stream, stream.lowercased() != line.stream { return nil }
         if let since, let time = KubeTime.parse(line.time), time < since { return nil }
         return timestamps ? "\(line.time) \(line.text)" : line.text

@@ -2,19 +2,25 @@ import Glibc
 
 /// Writes a set of files so that a reader sees all old or all new ones: files live in a dated folder, `..data` points to it, and the
 /// visible names point through `..data`. One rename swaps everything.
-enum AtomicWriter {
-    struct File: Equatable, Sendable {
-        var bytes: [UInt8]
-        var mode: UInt32
+package enum AtomicWriter {
+    package struct File: Equatable, Sendable {
+        package var bytes: [UInt8]
+        package var mode: UInt32
         /// Nil: as the folder (root). Tokens of pods without fsGroup belong to the container's user.
-        var owner: UInt32?
+        package var owner: UInt32?
+
+        package init(bytes: [UInt8], mode: UInt32, owner: UInt32? = nil) {
+            self.bytes = bytes
+            self.mode = mode
+            self.owner = owner
+        }
     }
 
-    static let dataLink = "..data"
+    package static let dataLink = "..data"
 
     /// Path inside the volume -> file. Returns true when something changed. Blocks.
     @discardableResult
-    static func write(_ files: [String: File], to directory: String, group: UInt32?) throws(AgentError) -> Bool {
+    package static func write(_ files: [String: File], to directory: String, group: UInt32?) throws(AgentError) -> Bool {
         for path in files.keys { try check(path) }
         let link = directory + "/" + dataLink
         let current = readLink(link)
@@ -62,7 +68,7 @@ enum AtomicWriter {
         throw AgentError("mkdir \(directory): too many attempts")
     }
 
-    static func readLink(_ path: String) -> String? {
+    package static func readLink(_ path: String) -> String? {
         var buffer = [UInt8](repeating: 0, count: 4096)
         let count = buffer.withUnsafeMutableBytes { raw in raw.baseAddress.map { readlink(path, $0, raw.count) } ?? -1 }
         return count > 0 ? String(decoding: buffer[0..<count], as: UTF8.self) : nil
@@ -86,8 +92,8 @@ enum AtomicWriter {
 }
 
 /// `fsGroup`: the volume belongs to the group, whose members may do what the owner may.
-enum Ownership {
-    static func apply(group: UInt32, to path: String, readOnly: Bool, onlyIfRootDiffers: Bool = false) {
+package enum Ownership {
+    package static func apply(group: UInt32, to path: String, readOnly: Bool, onlyIfRootDiffers: Bool = false) {
         var info = stat()
         guard lstat(path, &info) == 0 else { return }
         if onlyIfRootDiffers, info.st_gid == group, info.st_mode & S_ISGID != 0, info.st_mode & 0o060 == 0o060 || readOnly { return }

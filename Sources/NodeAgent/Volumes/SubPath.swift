@@ -2,12 +2,12 @@ import Glibc
 
 /// A volume's subPath made into a mount of its own. The container may change the volume at any time, so the path is walked with open
 /// directories and without following links, and what is mounted is the open file itself.
-enum SubPath {
+package enum SubPath {
     /// Linux: an open place in the tree, not an open file (the C header hides it from Swift).
     private static let O_PATH: Int32 = 0o10000000
 
     /// Returns the path to mount into the container. Blocks.
-    static func prepare(volume: String, subPath: String, target: String, mode: mode_t = 0o750) throws(AgentError) -> String {
+    package static func prepare(volume: String, subPath: String, target: String, mode: UInt32 = 0o750) throws(AgentError) -> String {
         let parts = subPath.split(separator: "/").map(String.init).filter { $0 != "." }
         guard !subPath.hasPrefix("/"), !parts.contains("..") else { throw AgentError("subpath \"\(subPath)\" is not within the volume path \"\(volume)\"") }
         // A volume's root may itself be reached through links of the host (`..data` of a config map is inside and is handled below).
