@@ -7,6 +7,8 @@ package struct ControllerContext: Sendable {
     package let factory: InformerFactory
     package let client: KubeClient
     package let options: ControllerOptions
+    /// All stored kinds; see `ControllerOptions.resourceKinds`.
+    package let resourceKinds: @Sendable () async -> [ResourceKind]
 
     package var time: any TimeSource { client.time }
 
@@ -14,6 +16,12 @@ package struct ControllerContext: Sendable {
         self.factory = factory
         self.client = client
         self.options = options
+        if let given = options.resourceKinds {
+            resourceKinds = given
+        } else {
+            let discovered = DiscoveredKinds(client: client)
+            resourceKinds = { await discovered.kinds() }
+        }
     }
 
     package func informer<K: KubeObject>(_ type: K.Type) -> Informer<K> { factory.informer(type) }

@@ -9,8 +9,9 @@ package struct ControllerOptions: Sendable {
     package var only: Set<String>?
     /// The cluster's certificate authority, published as `ca.crt` of `kube-root-ca.crt` in every namespace.
     package var clusterCertificatePEM = ""
-    /// All stored kinds that can be listed, deleted and watched, custom ones too: for namespaces' contents and for garbage collection.
-    package var resourceKinds: @Sendable () async -> [ResourceKind] = { BuiltInKinds.all }
+    /// All stored kinds that can be listed, deleted and watched, custom ones too: for namespaces' contents and for garbage collection. Nil:
+    /// the built-in kinds and those of the custom resource definitions that the server has.
+    package var resourceKinds: (@Sendable () async -> [ResourceKind])?
 
     /// A node that has posted nothing for this long is unknown (upstream `--node-monitor-grace-period`).
     package var nodeMonitorGraceSeconds = 40.0

@@ -1,3 +1,4 @@
+import Controllers
 import JSON
 import KubeClient
 import KubeMeta
@@ -58,9 +59,11 @@ struct StatefulSetTests {
         try await change("a:2")
         var order: [String] = []
         try await cluster.eventually("updated") {
-            let updated = try await cluster.list(Pod.self).filter { $0.spec.containers.first?.image == "a:2" }.map(\.metadata.name)
+            let pods = try await cluster.list(Pod.self)
+            let updated = pods.filter { $0.spec.containers.first?.image == "a:2" }.map(\.metadata.name)
             for name in updated where !order.contains(name) { order.append(name) }
-            try await cluster.makeAllReady()
+            // Only what this look has seen becomes ready: the order cannot be missed.
+            for pod in pods where !pod.isReady && pod.isActive { try? await cluster.makeReady(pod) }
             let status = try await cluster.client.get(StatefulSet.self, namespace: "default", name: "db").status
             return updated.count == 3 && status.currentRevision == status.updateRevision && status.updateRevision != first
         }

@@ -1,7 +1,7 @@
 """The command line: up, down, status, kubeconfig, server, and their errors."""
 import json, os, re, shutil, socket, subprocess, tempfile, time
 import harness
-from harness import Cluster, check, contains, equal, eventually, free_port, run, shared, test
+from harness import Cluster, check, contains, equal, eventually, free_port, gone, run, shared, test
 
 
 @test("up with simulated nodes needs neither root nor containers, and down leaves no process", "simulated")
@@ -12,7 +12,7 @@ def up_down():
     equal(len(cluster.get("nodes")["items"]), 3, "nodes")
     pid = cluster.pid()
     cluster.down()
-    check(not os.path.exists("/proc/%d" % pid), "process %d still runs" % pid)
+    check(gone(pid), "process %d still runs" % pid)
     check(not os.path.exists(cluster.data), "the data folder is still there")
 
 

@@ -1,6 +1,6 @@
 """SIGKILL at any moment: nothing acknowledged is lost, watches resume."""
 import http.client, json, os, random, ssl, threading, time
-from harness import Cluster, check, equal, eventually, test
+from harness import Cluster, check, equal, eventually, gone, test
 
 # KILLS=200 makes the long run that an issue asks for.
 KILLS = int(os.environ.get("KILLS", "12"))
@@ -125,8 +125,9 @@ def kills():
             thread.start()
         for _ in range(KILLS):
             time.sleep(random.uniform(0.05, 0.6))
+            pid = cluster.pid()
             cluster.kill()
-            eventually(lambda: not os.path.exists("/proc/%d" % cluster.pid()) or "Z" in open("/proc/%d/stat" % cluster.pid()).read().split(")")[1][:3], every=0.01)
+            eventually(lambda: gone(pid), every=0.01)
             cluster.up()
         time.sleep(1)
         check(all(w.is_alive() for w in writers), "a writer was answered wrongly")

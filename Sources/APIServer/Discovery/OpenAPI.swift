@@ -9,6 +9,7 @@ import Wire
 
 /// OpenAPI v3 documents, one a group version, and the v2 document, made from the schema when they are asked for.
 final class OpenAPI: Sendable {
+    private static let protobufType2 = "application/com.github.proto-openapi.spec.v2@v1.0+protobuf"
     private static let protobufType3 = "application/com.github.proto-openapi.spec.v3@v1.0+protobuf"
 
     private let schema: Schema
@@ -18,12 +19,19 @@ final class OpenAPI: Sendable {
 
     func answer(_ path: String, _ context: RequestContext) -> WireResponse? {
         if path == "/openapi/v3" || path == "/openapi/v3/" { return Responses.json(index()) }
-        if path == "/openapi/v2" { return document("v2", context) { self.version2() } }
+        if path == "/openapi/v2" {
+            if context.request.headers["Accept"].first?.contains(Self.protobufType2) == true {
+                return WireResponse(
+                    status: .ok, headers: ["Content-Type": "application/com.github.proto-openapi.spec.v2.v1.0+protobuf"],
+                    body: .bytes(ByteBuffer(bytes: OpenAPIProtobuf.document2(version2()))))
+            }
+            return document("v2", context) { self.version2() }
+        }
         let name = String(path.dropFirst("/openapi/v3/".count))
         guard path.hasPrefix("/openapi/v3/"), let (group, version) = parse(name) else { return nil }
         if context.request.headers["Accept"].first?.contains(Self.protobufType3) == true {
             return WireResponse(
-                status: .ok, headers: ["Content-Type": Self.protobufType3],
+                status: .ok, headers: ["Content-Type": "application/com.github.proto-openapi.spec.v3.v1.0+protobuf"],
                 body: .bytes(ByteBuffer(bytes: OpenAPIProtobuf.document(version3(group, version)))))
         }
         return document(name, context) { self.version3(group, version) }
@@ -177,8 +185,7 @@ final class OpenAPI: Sendable {
         return operation
     }
 
-    private func version3(_ group: String, _ version: String) -> JSON {
-        let resources = schema.resources.filter { $0.identity.group == group && $0.identity.version == version }
+    private func paths(_ resources: [ResourceSchema]) -> JSONObject {
         var paths = JSONObject()
         for resource in resources {
             let kind = resource.identity
@@ -203,15 +210,20 @@ final class OpenAPI: Sendable {
             }
             paths["\(collection)/{name}"] = one
         }
+        return paths
+    }
+
+    private func version3(_ group: String, _ version: String) -> JSON {
+        let resources = schema.resources.filter { $0.identity.group == group && $0.identity.version == version }
         return [
-            "openapi": "3.0.0", "info": ["title": "Kubernetes", "version": .string(Version.git)], "paths": .object(paths),
+            "openapi": "3.0.0", "info": ["title": "Kubernetes", "version": .string(Version.git)], "paths": .object(paths(resources)),
             "components": ["schemas": .object(definitions(resources.map(\.type), "#/components/schemas/"))],
         ]
     }
 
     private func version2() -> JSON {
         [
-            "swagger": "2.0", "info": ["title": "Kubernetes", "version": .string(Version.git)], "paths": [:],
+            "swagger": "2.0", "info": ["title": "Kubernetes", "version": .string(Version.git)], "paths": .object(paths(schema.resources)),
             "definitions": .object(definitions(schema.resources.map(\.type), "#/definitions/")),
         ]
     }

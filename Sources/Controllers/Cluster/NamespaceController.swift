@@ -40,7 +40,7 @@ final class NamespaceController: Controller {
         else { return }
         guard namespace.spec.finalizers.contains(Self.finalizer) else { return }
 
-        let kinds = await context.options.resourceKinds().filter(\.namespaced)
+        let kinds = await context.resourceKinds().filter(\.namespaced)
         var contents = Contents()
         let pods = kinds.filter { $0.plural == "pods" && $0.group.isEmpty }
         for kind in pods { await empty(kind, name, &contents) }

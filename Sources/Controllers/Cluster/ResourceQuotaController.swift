@@ -194,7 +194,7 @@ final class ResourceQuotaController: Controller {
     /// Objects of a kind without an informer: `configmaps`, `count/deployments.apps`. Nil when there is no such kind.
     private func countedUsage(_ name: String, _ namespace: String) async throws -> Quantity? {
         let resource = name.hasPrefix("count/") ? String(name.dropFirst(6)) : name
-        guard let kind = await context.options.resourceKinds().first(where: { $0.namespaced && $0.qualifiedName == resource }) else { return nil }
+        guard let kind = await context.resourceKinds().first(where: { $0.namespaced && $0.qualifiedName == resource }) else { return nil }
         let list = try await context.client.transport.send(KubeRequest(.list, kind, namespace: namespace))
         return Quantity(Int64(list["items"]?.array?.count ?? 0))
     }

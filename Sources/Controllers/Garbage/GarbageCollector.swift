@@ -47,7 +47,7 @@ final class GarbageCollector: Controller {
 
     private func followKinds() async {
         while !Task.isCancelled {
-            let kinds = Set(await context.options.resourceKinds().filter { $0.plural != "events" })
+            let kinds = Set(await context.resourceKinds().filter { $0.plural != "events" })
             let (fresh, gone) = state.withLock { state in
                 state.graph.setKinds(Array(kinds))
                 let gone = state.watches.filter { !kinds.contains($0.key) }
