@@ -92,8 +92,8 @@ struct Siblings: Sendable {
     func selector(_ pod: PodInfo) -> Selector? {
         var selector = Selector()
         for service in services.inNamespace(pod.namespace) where !service.spec.selector.isEmpty {
-            let matching = Selector(matchLabels: service.spec.selector)
-            if matching.matches(pod.labels) { selector.requirements += matching.requirements }
+            guard service.spec.selector.allSatisfy({ pod.labels[$0.key] == $0.value }) else { continue }
+            selector.requirements += Selector(matchLabels: service.spec.selector).requirements
         }
         if let owner = pod.pod.metadata.ownerReferences.first(where: { $0.controller == true }) {
             let key = "\(pod.namespace)/\(owner.name)"

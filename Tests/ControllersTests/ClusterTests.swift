@@ -209,6 +209,23 @@ struct ClusterControllerTests {
         try await cluster.eventually("the pod goes") { try await cluster.list(Pod.self).isEmpty }
     }
 
+    @Test("NoExecuteTaintManager evicts pods with finite tolerations once they are over, also when the taint does not say since when it is there")
+    func taintEviction() async throws {
+        let cluster = ClusterFixture(["taint-eviction-controller"])
+        try await node(cluster, "n1")
+        func toleration(_ seconds: String) -> String {
+            #","terminationGracePeriodSeconds":0,"tolerations":[{"key":"k","operator":"Exists","effect":"NoExecute"\#(seconds)}]"#
+        }
+        _ = try await pod(cluster, "forever", node: "n1", extra: toleration(""))
+        _ = try await pod(cluster, "one", node: "n1", extra: toleration(#","tolerationSeconds":1"#))
+        _ = try await pod(cluster, "none", node: "n1", extra: #","terminationGracePeriodSeconds":0"#)
+        try await cluster.client.patch(Node.self, name: "n1", .merge, ["spec": ["taints": [["key": "k", "value": "v", "effect": "NoExecute"]]]])
+        try await cluster.eventually("the intolerant goes") { try await cluster.list(Pod.self).map(\.metadata.name) == ["forever", "one"] }
+        // A look in between must not start the time anew.
+        try await cluster.client.patch(Pod.self, namespace: "default", name: "one", .merge, ["metadata": ["labels": ["a": "b"]]])
+        try await cluster.eventually("the patient one goes too", seconds: 5) { try await cluster.list(Pod.self).map(\.metadata.name) == ["forever"] }
+    }
+
     @Test("Every node gets a range of its own")
     func ranges() async throws {
         let cluster = ClusterFixture(["node-ipam-controller"], options: { $0.clusterCIDR = "10.42.0.0/16" })

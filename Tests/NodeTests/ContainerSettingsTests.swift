@@ -1,3 +1,4 @@
+import Cgroup
 import Glibc
 import JSON
 import KubeMeta

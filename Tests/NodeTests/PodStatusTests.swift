@@ -116,7 +116,7 @@ struct PodStatusTests {
     func patch() {
         let old = PodStatus(json: ["phase": "Running", "message": "m", "podIP": "10.0.0.2"])
         let new = PodStatus(json: ["phase": "Succeeded", "podIP": "10.0.0.2"])
-        #expect(StatusPatch.make(uid: "u", old: old, new: new) == ["metadata": ["uid": "u"], "status": ["phase": "Succeeded", "message": nil]])
+        #expect(StatusPatch.make(uid: "u", old: old, new: new) == ["metadata": ["uid": "u"], "status": ["phase": "Succeeded", "message": .null]])
         #expect(StatusPatch.make(uid: "u", old: old, new: old) == nil)
     }
 }

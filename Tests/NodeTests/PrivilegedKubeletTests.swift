@@ -1,7 +1,10 @@
+import CRI
 import Cgroup
 import Foundation
+import Hosts
 import JSON
 import KubeClient
+import KubeMeta
 import KubeTypes
 import NodeAgent
 import Processes

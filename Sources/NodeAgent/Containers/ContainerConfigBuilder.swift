@@ -41,7 +41,7 @@ struct ContainerConfigBuilder: Sendable {
         config.linux.securityContext = try SecurityContextBuilder(
             pod: pod, container: container, image: found.image, targetID: targetID,
             seccompDirectory: context.configuration.rootDirectory + "/seccomp").build()
-        config.linux.resources = resources()
+        config.linux.resources = PodResources.linux(pod, container, context)
         config.stopSignal = container.lifecycle?.stopSignal.map(StopSignal.number) ?? 0
 
         var mounts = try await volumeMounts(values)
@@ -80,21 +80,6 @@ struct ContainerConfigBuilder: Sendable {
         let builder = EnvironmentBuilder(
             fields: VolumeManager(context: context).fields(pod, addresses), services: context.services.all, configMaps: configMaps, secrets: secrets)
         return try builder.build(container).map { ($0.name, $0.value) }
-    }
-
-    // MARK: resources
-
-    private func resources() -> CRILinuxContainerResources {
-        var result = CRILinuxContainerResources()
-        result.cpuShares = PodResources.shares(milliCPU: PodResources.request(container, "cpu").milliValue)
-        if let cpu = PodResources.limit(container, "cpu") ?? pod.spec.resources?.limits["cpu"] {
-            result.cpuPeriod = PodResources.periodMicroseconds
-            result.cpuQuota = PodResources.quota(milliCPU: cpu.milliValue)
-        }
-        if let memory = PodResources.limit(container, "memory") ?? pod.spec.resources?.limits["memory"] { result.memoryLimitInBytes = memory.value }
-        result.oomScoreAdj = PodResources.oomScoreAdjust(pod, container, memoryCapacityBytes: context.facts.memoryBytes)
-        if context.cgroups?.version == .v2 { result.unified = ["memory.oom.group": "1"] }
-        return result
     }
 
     // MARK: mounts

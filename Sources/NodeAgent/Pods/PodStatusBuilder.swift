@@ -26,6 +26,10 @@ package struct PodStatusBuilder {
     package var isTerminating = false
     /// All containers have ended and will not start again; only then may the phase become final.
     package var isTerminal = false
+    /// Requests and limits that running containers have now, by name; the spec's where nothing is known.
+    package var resourcesInForce: [String: ResourceRequirements] = [:]
+    /// Why a wanted change of them cannot be made.
+    package var resizeProblem: String?
 
     package init(
         pod: Pod, runtime: PodRuntime, probes: ProbeView = ProbeView(), waiting: [String: WaitingReason] = [:], nodeIP: String, now: Double,
@@ -104,8 +108,9 @@ package struct PodStatusBuilder {
         status.imageID = record.imageID
         status.image = record.image.isEmpty ? container.image : record.image
         status.restartCount = max(record.attempt, old?.restartCount ?? 0)
-        status.allocatedResources = container.resources?.requests ?? [:]
-        status.resources = container.resources
+        let inForce = record.state == .running ? resourcesInForce[container.name] ?? container.resources : container.resources
+        status.allocatedResources = inForce?.requests ?? [:]
+        status.resources = inForce
         status.volumeMounts = old?.volumeMounts ?? []
         status.user = old?.user
         if status.volumeMounts.isEmpty { status.volumeMounts = container.volumeMounts.map(Self.mountStatus) }
@@ -310,6 +315,7 @@ package struct PodStatusBuilder {
         own.append(ready)
         own.append(containersReady)
         own.append(condition("PodScheduled", true))
+        if let resizeProblem { own.append(condition("PodResizePending", true, "Infeasible", resizeProblem)) }
 
         for index in own.indices {
             own[index].observedGeneration = pod.metadata.generation

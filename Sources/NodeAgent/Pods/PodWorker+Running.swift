@@ -40,6 +40,7 @@ extension PodWorker {
                 if try await start(container, sandboxID, secrets) { changed = true }
             }
         }
+        if try await resize() { changed = true }
         if changed || actions.createSandbox != nil {
             try await refreshRuntime()
             lookSoon()
@@ -60,11 +61,12 @@ extension PodWorker {
         }
         let config = try await makeSandboxConfig(attempt: attempt ?? 0)
         try await makeCgroup()
+        let handler = try await runtimeHandler()
         let logs = context.podLogDirectory(pod)
         try await Blocking.run { try Files.makeDirectories(logs) }
         let id: String
         do {
-            id = try await context.runtime.runPodSandbox(config)
+            id = try await context.runtime.runPodSandbox(config, runtimeHandler: handler)
         } catch {
             if error.code == .canceled { throw CancellationError() }
             context.event(.warning, pod, reason: "FailedCreatePodSandBox", "Failed to create pod sandbox: \(error)")
@@ -75,6 +77,17 @@ extension PodWorker {
         // The address is worth telling before images are pulled.
         publish(buildStatus())
         return id
+    }
+
+    /// The runtime's own name for the pod's RuntimeClass.
+    private func runtimeHandler() async throws -> String {
+        guard let name = pod.spec.runtimeClassName, !name.isEmpty else { return "" }
+        guard let found = try await context.client.find(RuntimeClass.self, name: name) else {
+            let message = "Failed to create pod sandbox: runtimeclass.node.k8s.io \"\(name)\" not found"
+            context.event(.warning, pod, reason: "FailedCreatePodSandBox", message)
+            throw AgentError(message)
+        }
+        return found.handler
     }
 
     private func makeSandboxConfig(attempt: Int) async throws -> CRIPodSandboxConfig {
@@ -166,7 +179,8 @@ extension PodWorker {
         do {
             let starter = ContainerStarter(
                 context: context, pod: pod, sandboxID: sandboxID, sandboxConfig: sandboxConfig, volumes: volumes, addresses: addresses, secrets: secrets)
-            _ = try await starter.start(container, attempt: attempt, targetID: targetID)
+            let id = try await starter.start(container, attempt: attempt, targetID: targetID)
+            applied[id] = container.resources ?? ResourceRequirements()
             waiting[container.name] = nil
             return true
         } catch let failure as ContainerStarter.Failure {

@@ -31,6 +31,10 @@ actor PodWorker {
     var probeTasks: [PodProbe: Task<Void, Never>] = [:]
     var volumes: PreparedVolumes?
     var sandboxConfig: CRIPodSandboxConfig?
+    /// Requests and limits in force, by container id.
+    var applied: [String: ResourceRequirements] = [:]
+    /// Why a wanted change of resources cannot be made on this node.
+    var resizeProblem: String?
     private var isAdopted = false
     private var reader: PodRuntimeReader
     /// The API no longer has the pod.
@@ -312,13 +316,16 @@ actor PodWorker {
             // What others write (readiness gates) comes from the API, the rest from our last word.
             let ours = Set(["PodReadyToStartContainers", "Initialized", "Ready", "ContainersReady", "PodScheduled"])
             var base = lastStatus
-            base.conditions = lastStatus.conditions.filter { ours.contains($0.type) } + pod.status.conditions.filter { !ours.contains($0.type) }
+            base.conditions = lastStatus.conditions.filter { ours.contains($0.type) }
+                + pod.status.conditions.filter { !ours.contains($0.type) && $0.type != "PodResizePending" }
             if pod.isFinished { base = pod.status }
             view.status = base
         }
-        let builder = PodStatusBuilder(
+        var builder = PodStatusBuilder(
             pod: view, runtime: runtime, probes: probeView, waiting: waiting, nodeIP: context.configuration.nodeIP, now: context.time.now(),
             failure: failure, isTerminating: isTerminating, isTerminal: isTerminal)
+        builder.resourcesInForce = resourcesInForce
+        builder.resizeProblem = resizeProblem
         return builder.build()
     }
 

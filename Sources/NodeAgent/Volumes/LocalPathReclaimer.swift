@@ -1,3 +1,4 @@
+import JSON
 import KubeClient
 import KubeMeta
 import KubeTypes
@@ -25,14 +26,19 @@ struct LocalPathReclaimer: Sendable {
     private func reclaim(_ name: String) async throws {
         guard let cached = volumes.get(name), cached.metadata.finalizers.contains(Self.node) else { return }
         // The newest one decides, and only a claim that is gone lets the folder go.
-        guard var volume = try await context.client.find(PersistentVolume.self, name: name), volume.metadata.isBeingDeleted,
+        guard let volume = try await context.client.find(PersistentVolume.self, name: name), volume.metadata.isBeingDeleted,
             volume.metadata.finalizers.contains(Self.node)
         else { return }
         if volume.spec.persistentVolumeReclaimPolicy == "Delete", let path = volume.spec.hostPath?.path ?? volume.spec.local?.path,
             path.hasPrefix(context.configuration.localVolumesDirectory + "/"), !path.split(separator: "/").contains("..") {
             try await Blocking.run { try Files.removeTree(path) }
         }
-        volume.metadata.finalizers.removeAll { $0 == Self.node }
-        do { try await context.client.update(volume) } catch let status as APIStatus where status.isNotFound {}
+        let left = volume.metadata.finalizers.filter { $0 != Self.node }
+        do {
+            // With the version that was read: nobody's finalizer is lost.
+            try await context.client.patch(
+                PersistentVolume.self, name: name, .merge,
+                ["metadata": ["resourceVersion": .string(volume.metadata.resourceVersion), "finalizers": JSON(left)]])
+        } catch let status as APIStatus where status.isNotFound {}
     }
 }
