@@ -28,7 +28,8 @@ package final class Scheduler: Sendable {
             client: client, recorder: EventRecorder(client: client, component: Self.name),
             sources: VolumeNeeds.Sources(claims: claims, volumes: volumes, classes: classes))
         loop = SchedulingLoop(
-            inbox: inbox, binder: binder, siblings: siblings, budgets: factory.informer(PodDisruptionBudget.self), time: client.time, gate: gate)
+            inbox: inbox, binder: binder, siblings: siblings, budgets: factory.informer(PodDisruptionBudget.self), time: client.time,
+            gate: gate)
 
         factory.informer(Node.self).addHandler { event in
             if case .deleted(let node) = event { inbox.put(.nodeGone(node.metadata.name)) } else { inbox.put(.node(event.object)) }

@@ -25,7 +25,10 @@ actor SchedulingLoop {
     private var siblingSelectors: (byOwner: [String: Selector?], since: Double) = ([:], 0)
     private var timer: (due: Double, task: Task<Void, Never>)?
 
-    init(inbox: SchedulerInbox, binder: Binder, siblings: Siblings, budgets: Informer<PodDisruptionBudget>, time: any TimeSource, gate: RunGate) {
+    init(
+        inbox: SchedulerInbox, binder: Binder, siblings: Siblings, budgets: Informer<PodDisruptionBudget>, time: any TimeSource,
+        gate: RunGate
+    ) {
         self.inbox = inbox
         self.binder = binder
         self.siblings = siblings
@@ -121,7 +124,9 @@ actor SchedulingLoop {
         } else {
             queue.add(pod, now: now)
         }
-        if let nominated = pod.pod.status.nominatedNodeName, !nominated.isEmpty { cluster.nominated[nominated, default: [:]][pod.uid] = pod }
+        if let nominated = pod.pod.status.nominatedNodeName, !nominated.isEmpty {
+            cluster.nominated[nominated, default: [:]][pod.uid] = pod
+        }
     }
 
     private func dropNomination(_ uid: String) {
@@ -141,7 +146,8 @@ actor SchedulingLoop {
             let help = "\(cluster.nodeCount) Preemption is not helpful for scheduling."
             return fail(
                 pod,
-                "0/\(cluster.nodeCount) nodes are available: \(refusal). preemption: 0/\(cluster.nodeCount) nodes are available: \(help)", nil)
+                "0/\(cluster.nodeCount) nodes are available: \(refusal). preemption: 0/\(cluster.nodeCount) nodes are available: \(help)",
+                nil)
         }
         let filters = Filters(pod: pod, cluster: cluster, volumes: volumes)
         var refusals: [(node: NodeState, refusal: Refusal)] = []
@@ -152,7 +158,9 @@ actor SchedulingLoop {
 
     /// Enough nodes that can take the pod: all in a small cluster, a share of them in a large one, starting where the last pod ended.
     private func feasibleNodes(_ pod: PodInfo, _ filters: Filters, _ refusals: inout [(node: NodeState, refusal: Refusal)]) -> [NodeState] {
-        if let nominated = pod.pod.status.nominatedNodeName, let node = cluster.node(nominated), filters.refusal(node) == nil { return [node] }
+        if let nominated = pod.pod.status.nominatedNodeName, let node = cluster.node(nominated), filters.refusal(node) == nil {
+            return [node]
+        }
         if let names = pod.nodeTerms?.onlyNames {
             var feasible: [NodeState] = []
             for name in names {

@@ -39,7 +39,9 @@ final class TaintEvictionController: Controller {
                 self?.taintedSince.withLock { _ = $0.removeValue(forKey: pod.metadata.uid) }
                 return
             }
-            guard !pod.spec.nodeName.isEmpty, nodes.get(pod.spec.nodeName)?.spec.taints.contains(where: { $0.effect == "NoExecute" }) == true else { return }
+            guard !pod.spec.nodeName.isEmpty,
+                nodes.get(pod.spec.nodeName)?.spec.taints.contains(where: { $0.effect == "NoExecute" }) == true
+            else { return }
             queue.enqueue(pod.key)
         }
     }
