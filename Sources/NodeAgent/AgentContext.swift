@@ -15,6 +15,7 @@ struct AgentContext: Sendable {
     let recorder: EventRecorder
     let pods: Informer<Pod>
     let services: Informer<Service>
+    let slices: Informer<EndpointSlice>
     let node: Informer<Node>
     let images: ImageManager
     let objects: ObjectCaches

@@ -32,11 +32,13 @@ package final class NodeAgent: Sendable {
         self.factory = factory
         let objects = ObjectCaches(client: client)
         let tokens = TokenCache(client: client)
+        let slices = factory.informer(EndpointSlice.self)
+        TrafficDrain.prepare(slices)
         let context = AgentContext(
             configuration: configuration, client: client, runtime: runtime, cgroups: cgroups,
             recorder: EventRecorder(client: client, component: "kubelet", host: configuration.nodeName),
             pods: factory.informer(Pod.self, scope: InformerScope(fieldSelector: "spec.nodeName=\(configuration.nodeName)")),
-            services: factory.informer(Service.self),
+            services: factory.informer(Service.self), slices: slices,
             node: factory.informer(Node.self, scope: InformerScope(fieldSelector: "metadata.name=\(configuration.nodeName)")),
             images: ImageManager(runtime: runtime, time: client.time, pullsMax: configuration.imagePullsMax), objects: objects, tokens: tokens,
             http: HookClient(), facts: NodeFacts.read(configuration), logger: logger, gate: gate)
@@ -77,6 +79,7 @@ package final class NodeAgent: Sendable {
         await manager.relist()
         // Services come before pods: their variables must be complete.
         context.services.start()
+        context.slices.start()
         context.node.start()
         nodes?.start()
         await withTaskGroup(of: Void.self) { group in

@@ -53,6 +53,8 @@ struct ContainerKiller: Sendable {
         let sidecarNames = pod.spec.initContainers.filter(\.isSidecar).map(\.name)
         let alive = runtime.containers.filter { $0.state == .running || $0.state == .unknown || $0.state == .created }
         let started = context.time.now()
+        if !alive.isEmpty { await TrafficDrain(slices: context.slices, time: context.time).wait(pod, graceSeconds: graceSeconds) }
+        if Task.isCancelled { return }
         await withTaskGroup(of: Void.self) { group in
             for record in alive where !sidecarNames.contains(record.name) {
                 group.addTask { await killQuietly(record, graceSeconds) }
