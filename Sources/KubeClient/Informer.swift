@@ -196,13 +196,16 @@ public final class Informer<Object: KubeObject>: Sendable {
         for try await batch in try await client.transport.watch(request) {
             await gate.pass()
             var events: [InformerEvent<Object>] = []
+            // Decoded before the lock is taken: readers must not wait for it.
+            let objects = batch.map { $0.type == .bookmark ? nil : Object(json: $0.object) }
             let handlers = state.withLock { state in
-                for change in batch {
+                for (change, object) in zip(batch, objects) {
                     if let version = change.object["metadata"]?["resourceVersion"]?.string { state.resourceVersion = version }
+                    guard let object else { continue }
                     switch change.type {
-                    case .added, .modified: if let event = Self.put(Object(json: change.object), &state) { events.append(event) }
+                    case .added, .modified: if let event = Self.put(object, &state) { events.append(event) }
                     case .deleted:
-                        let last = Object(json: change.object)
+                        let last = object
                         if state.objects[last.key] != nil {
                             _ = Self.remove(last.key, &state)
                             events.append(.deleted(last))

@@ -78,7 +78,8 @@ struct Binder: Sendable {
         var status: JSON = ["conditions": [condition]]
         if let nominatedNode { status["nominatedNodeName"] = .string(nominatedNode) }
         _ = try? await client.patch(
-            Pod.self, namespace: pod.namespace, name: pod.pod.metadata.name, .strategic, ["metadata": ["uid": .string(pod.uid)], "status": status],
+            Pod.self, namespace: pod.namespace, name: pod.pod.metadata.name, .strategic,
+            ["metadata": ["uid": .string(pod.uid)], "status": status],
             subresource: "status")
     }
 

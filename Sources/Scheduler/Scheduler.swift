@@ -28,7 +28,8 @@ package final class Scheduler: Sendable {
             client: client, recorder: EventRecorder(client: client, component: Self.name),
             sources: VolumeNeeds.Sources(claims: claims, volumes: volumes, classes: classes))
         loop = SchedulingLoop(
-            inbox: inbox, binder: binder, siblings: siblings, budgets: factory.informer(PodDisruptionBudget.self), time: client.time, gate: gate)
+            inbox: inbox, binder: binder, siblings: siblings, budgets: factory.informer(PodDisruptionBudget.self), time: client.time,
+            gate: gate)
 
         factory.informer(Node.self).addHandler { event in
             if case .deleted(let node) = event { inbox.put(.nodeGone(node.metadata.name)) } else { inbox.put(.node(event.object)) }
@@ -92,8 +93,8 @@ struct Siblings: Sendable {
     func selector(_ pod: PodInfo) -> Selector? {
         var selector = Selector()
         for service in services.inNamespace(pod.namespace) where !service.spec.selector.isEmpty {
-            let matching = Selector(matchLabels: service.spec.selector)
-            if matching.matches(pod.labels) { selector.requirements += matching.requirements }
+            guard service.spec.selector.allSatisfy({ pod.labels[$0.key] == $0.value }) else { continue }
+            selector.requirements += Selector(matchLabels: service.spec.selector).requirements
         }
         if let owner = pod.pod.metadata.ownerReferences.first(where: { $0.controller == true }) {
             let key = "\(pod.namespace)/\(owner.name)"

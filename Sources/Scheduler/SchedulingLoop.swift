@@ -21,9 +21,14 @@ actor SchedulingLoop {
     /// Pods being bound: counted on their node until the informer shows them there.
     private var binding: Set<String> = []
     private var startIndex = 0
+    /// What selects the pods of an owner and of its services, by the owner's UID; good for a second.
+    private var siblingSelectors: (byOwner: [String: Selector?], since: Double) = ([:], 0)
     private var timer: (due: Double, task: Task<Void, Never>)?
 
-    init(inbox: SchedulerInbox, binder: Binder, siblings: Siblings, budgets: Informer<PodDisruptionBudget>, time: any TimeSource, gate: RunGate) {
+    init(
+        inbox: SchedulerInbox, binder: Binder, siblings: Siblings, budgets: Informer<PodDisruptionBudget>, time: any TimeSource,
+        gate: RunGate
+    ) {
         self.inbox = inbox
         self.binder = binder
         self.siblings = siblings
@@ -119,7 +124,9 @@ actor SchedulingLoop {
         } else {
             queue.add(pod, now: now)
         }
-        if let nominated = pod.pod.status.nominatedNodeName, !nominated.isEmpty { cluster.nominated[nominated, default: [:]][pod.uid] = pod }
+        if let nominated = pod.pod.status.nominatedNodeName, !nominated.isEmpty {
+            cluster.nominated[nominated, default: [:]][pod.uid] = pod
+        }
     }
 
     private func dropNomination(_ uid: String) {
@@ -139,7 +146,8 @@ actor SchedulingLoop {
             let help = "\(cluster.nodeCount) Preemption is not helpful for scheduling."
             return fail(
                 pod,
-                "0/\(cluster.nodeCount) nodes are available: \(refusal). preemption: 0/\(cluster.nodeCount) nodes are available: \(help)", nil)
+                "0/\(cluster.nodeCount) nodes are available: \(refusal). preemption: 0/\(cluster.nodeCount) nodes are available: \(help)",
+                nil)
         }
         let filters = Filters(pod: pod, cluster: cluster, volumes: volumes)
         var refusals: [(node: NodeState, refusal: Refusal)] = []
@@ -150,7 +158,9 @@ actor SchedulingLoop {
 
     /// Enough nodes that can take the pod: all in a small cluster, a share of them in a large one, starting where the last pod ended.
     private func feasibleNodes(_ pod: PodInfo, _ filters: Filters, _ refusals: inout [(node: NodeState, refusal: Refusal)]) -> [NodeState] {
-        if let nominated = pod.pod.status.nominatedNodeName, let node = cluster.node(nominated), filters.refusal(node) == nil { return [node] }
+        if let nominated = pod.pod.status.nominatedNodeName, let node = cluster.node(nominated), filters.refusal(node) == nil {
+            return [node]
+        }
         if let names = pod.nodeTerms?.onlyNames {
             var feasible: [NodeState] = []
             for name in names {
@@ -191,7 +201,7 @@ actor SchedulingLoop {
 
     private func best(_ nodes: [NodeState], _ pod: PodInfo) -> NodeState? {
         if nodes.count <= 1 { return nodes.first }
-        let siblings = pod.spreadConstraints.isEmpty ? siblings.selector(pod) : nil
+        let siblings = pod.spreadConstraints.isEmpty ? siblingSelector(pod) : nil
         let scores = Scores(pod: pod, cluster: cluster, siblings: siblings).scores(nodes)
         var best = 0
         var equals = 1
@@ -206,6 +216,19 @@ actor SchedulingLoop {
             }
         }
         return nodes[best]
+    }
+
+    private func siblingSelector(_ pod: PodInfo) -> Selector? {
+        // Pods of a replica set have the same labels; others are looked at one by one.
+        guard let owner = pod.pod.metadata.ownerReferences.first(where: { $0.controller == true && $0.kind.hasPrefix("Replica") }) else {
+            return siblings.selector(pod)
+        }
+        let now = time.now()
+        if now - siblingSelectors.since > 1 { siblingSelectors = ([:], now) }
+        if let known = siblingSelectors.byOwner[owner.uid] { return known }
+        let selector = siblings.selector(pod)
+        siblingSelectors.byOwner[owner.uid] = .some(selector)
+        return selector
     }
 
     private func assume(_ pod: PodInfo, on node: NodeState, _ volumes: VolumeNeeds) {

@@ -42,19 +42,27 @@ struct SchedulingQueue {
     mutating func add(_ pod: PodInfo, now: Double) {
         if let known = entries[pod.uid] {
             // Something about the pod itself changed, which may be what it waited for.
-            entries[pod.uid] = (Entry(pod: pod, attempts: known.entry.attempts, addedSeconds: known.entry.addedSeconds, sequence: known.entry.sequence), known.place, known.due)
+            entries[pod.uid] = (
+                Entry(pod: pod, attempts: known.entry.attempts, addedSeconds: known.entry.addedSeconds, sequence: known.entry.sequence),
+                known.place, known.due
+            )
             if known.place == .unschedulable { activate(pod.uid, now: now) }
             return
         }
         sequence += 1
-        entries[pod.uid] = (Entry(pod: pod, attempts: attempts.removeValue(forKey: pod.uid) ?? 0, addedSeconds: now, sequence: sequence), .active, 0)
+        entries[pod.uid] = (
+            Entry(pod: pod, attempts: attempts.removeValue(forKey: pod.uid) ?? 0, addedSeconds: now, sequence: sequence), .active, 0
+        )
         push(pod.priority, sequence, pod.uid)
     }
 
     /// Takes over a new form of a waiting pod without trying it sooner (its status changed).
     mutating func refresh(_ pod: PodInfo) {
         guard let known = entries[pod.uid] else { return }
-        entries[pod.uid] = (Entry(pod: pod, attempts: known.entry.attempts, addedSeconds: known.entry.addedSeconds, sequence: known.entry.sequence), known.place, known.due)
+        entries[pod.uid] = (
+            Entry(pod: pod, attempts: known.entry.attempts, addedSeconds: known.entry.addedSeconds, sequence: known.entry.sequence),
+            known.place, known.due
+        )
     }
 
     func pod(_ uid: String) -> PodInfo? { entries[uid]?.entry.pod }
@@ -72,14 +80,18 @@ struct SchedulingQueue {
     }
 
     /// Puts a pod back that found no node; an event brings it back.
-    mutating func putUnschedulable(_ pod: PodInfo, now: Double) { put(pod, .unschedulable, due: now + Self.unschedulableSecondsMax, now: now) }
+    mutating func putUnschedulable(_ pod: PodInfo, now: Double) {
+        put(pod, .unschedulable, due: now + Self.unschedulableSecondsMax, now: now)
+    }
 
     /// Puts a pod back after an error; it is tried again after its delay.
     mutating func putBackOff(_ pod: PodInfo, now: Double) { put(pod, .backOff, due: now + backOff(attempts[pod.uid] ?? 1), now: now) }
 
     private mutating func put(_ pod: PodInfo, _ place: Place, due: Double, now: Double) {
         sequence += 1
-        entries[pod.uid] = (Entry(pod: pod, attempts: attempts.removeValue(forKey: pod.uid) ?? 1, addedSeconds: now, sequence: sequence), place, due)
+        entries[pod.uid] = (
+            Entry(pod: pod, attempts: attempts.removeValue(forKey: pod.uid) ?? 1, addedSeconds: now, sequence: sequence), place, due
+        )
         nextDue = min(nextDue, due)
     }
 
@@ -123,7 +135,8 @@ struct SchedulingQueue {
     // MARK: Heap, the highest priority first, then the oldest
 
     private func isBefore(_ left: Int, _ right: Int) -> Bool {
-        heap[left].priority != heap[right].priority ? heap[left].priority > heap[right].priority : heap[left].sequence < heap[right].sequence
+        heap[left].priority != heap[right].priority
+            ? heap[left].priority > heap[right].priority : heap[left].sequence < heap[right].sequence
     }
 
     private mutating func push(_ priority: Int, _ sequence: UInt64, _ uid: String) {

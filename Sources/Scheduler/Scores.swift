@@ -48,7 +48,8 @@ struct Scores {
         let counts = nodes.map { node in
             node.taints.isEmpty
                 ? 0.0
-                : Double(node.taints.count { taint in taint.effect == "PreferNoSchedule" && !pod.tolerations.contains { $0.tolerates(taint) } })
+                : Double(
+                    node.taints.count { taint in taint.effect == "PreferNoSchedule" && !pod.tolerations.contains { $0.tolerates(taint) } })
         }
         let highest = counts.max() ?? 0
         guard highest > 0 else { return }

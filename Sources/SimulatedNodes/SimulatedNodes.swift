@@ -159,11 +159,15 @@ package final class SimulatedNodes: Sendable {
         if case .deleted = event {
             state.withLock { state in
                 state.started.remove(pod.metadata.uid)
-                if let address = state.addresses.removeValue(forKey: pod.metadata.uid) { state.usedBytes[address.node]?.remove(address.byte) }
+                if let address = state.addresses.removeValue(forKey: pod.metadata.uid) {
+                    state.usedBytes[address.node]?.remove(address.byte)
+                }
             }
             return
         }
-        func entry(_ action: Action, _ delay: Double) -> Entry { Entry(due: now + delay, key: pod.key, uid: pod.metadata.uid, action: action) }
+        func entry(_ action: Action, _ delay: Double) -> Entry {
+            Entry(due: now + delay, key: pod.key, uid: pod.metadata.uid, action: action)
+        }
         if pod.metadata.isBeingDeleted {
             schedule(entry(.remove, 0))
         } else if pod.status.phase == "Pending" || pod.status.phase.isEmpty {
@@ -225,7 +229,8 @@ package final class SimulatedNodes: Sendable {
                 Pod.self, namespace: pod.metadata.namespace, name: pod.metadata.name, .strategic,
                 SimulatedPod.finished(pod, now: KubeTime.text(now)), subresource: "status")
         case .remove:
-            try? await client.delete(Pod.self, namespace: pod.metadata.namespace, name: pod.metadata.name, uid: entry.uid, gracePeriodSeconds: 0)
+            try? await client.delete(
+                Pod.self, namespace: pod.metadata.namespace, name: pod.metadata.name, uid: entry.uid, gracePeriodSeconds: 0)
         case .postStatus: break
         }
     }
@@ -271,7 +276,9 @@ package final class SimulatedNodes: Sendable {
                 let now = time.now()
                 let due: [Entry] = state.withLock { state in
                     var due: [Entry] = []
-                    while due.count < Self.requestsMax, let first = state.agenda.first, first.due <= now, let entry = Self.pop(&state.agenda) { due.append(entry) }
+                    while due.count < Self.requestsMax, let first = state.agenda.first, first.due <= now,
+                        let entry = Self.pop(&state.agenda)
+                    { due.append(entry) }
                     return due
                 }
                 for entry in due {
@@ -304,7 +311,9 @@ package final class SimulatedNodes: Sendable {
         await withTaskCancellationHandler {
             await withCheckedContinuation { continuation in
                 let ready = state.withLock { state in
-                    if Task.isCancelled || state.agenda.first.map({ $0.due <= time.now() || $0.due < next ?? .infinity }) ?? false { return true }
+                    if Task.isCancelled || state.agenda.first.map({ $0.due <= time.now() || $0.due < next ?? .infinity }) ?? false {
+                        return true
+                    }
                     state.wake = continuation
                     return false
                 }

@@ -53,11 +53,14 @@ enum SimulatedPod {
         ]
         if let generation = pod.metadata.generation { status["observedGeneration"] = JSON(generation) }
         if !pod.spec.initContainers.isEmpty {
-            let done: JSON = ["terminated": ["exitCode": 0, "reason": "Completed", "startedAt": .string(start), "finishedAt": .string(start)]]
-            status["initContainerStatuses"] = .array(pod.spec.initContainers.map { container in
-                let runs = container.restartPolicy == "Always"
-                return containerStatus(container, pod, ready: true, runs ? ["running": ["startedAt": .string(start)]] : done)
-            })
+            let done: JSON = [
+                "terminated": ["exitCode": 0, "reason": "Completed", "startedAt": .string(start), "finishedAt": .string(start)]
+            ]
+            status["initContainerStatuses"] = .array(
+                pod.spec.initContainers.map { container in
+                    let runs = container.restartPolicy == "Always"
+                    return containerStatus(container, pod, ready: true, runs ? ["running": ["startedAt": .string(start)]] : done)
+                })
         }
         return ["metadata": ["uid": .string(pod.metadata.uid)], "status": status]
     }
@@ -77,7 +80,8 @@ enum SimulatedPod {
             "status": [
                 "phase": code == 0 ? "Succeeded" : "Failed",
                 "conditions": [
-                    condition("PodReadyToStartContainers", false, now, pod), condition("Initialized", true, now, pod, reason: "PodCompleted"),
+                    condition("PodReadyToStartContainers", false, now, pod),
+                    condition("Initialized", true, now, pod, reason: "PodCompleted"),
                     condition("Ready", false, now, pod, reason: reason), condition("ContainersReady", false, now, pod, reason: reason),
                 ],
                 "containerStatuses": .array(pod.spec.containers.map { containerStatus($0, pod, ready: false, terminated) }),

@@ -14,7 +14,9 @@ struct BatchTests {
         """
     }
 
-    private func live(_ cluster: ClusterFixture) async throws -> Job { try await cluster.client.get(Job.self, namespace: "default", name: "j") }
+    private func live(_ cluster: ClusterFixture) async throws -> Job {
+        try await cluster.client.get(Job.self, namespace: "default", name: "j")
+    }
 
     private func finishAll(_ cluster: ClusterFixture, phase: String = "Succeeded", code: Int = 0) async throws {
         for pod in try await cluster.list(Pod.self) where pod.isActive { try await cluster.finish(pod, phase: phase, exitCode: code) }
@@ -106,7 +108,8 @@ struct BatchTests {
     @Test(
         "Schedules in all their forms",
         arguments: [
-            ("*/15 * * * *", "2026-01-01T00:01:00Z", "2026-01-01T00:15:00Z"), ("0 9-17/4 * * mon-fri", "2026-01-03T10:00:00Z", "2026-01-05T09:00:00Z"),
+            ("*/15 * * * *", "2026-01-01T00:01:00Z", "2026-01-01T00:15:00Z"),
+            ("0 9-17/4 * * mon-fri", "2026-01-03T10:00:00Z", "2026-01-05T09:00:00Z"),
             ("30 2 29 feb *", "2026-01-01T00:00:00Z", "2028-02-29T02:30:00Z"), ("@hourly", "2026-01-01T00:00:00Z", "2026-01-01T01:00:00Z"),
             ("0 0 1,15 * 5", "2026-01-02T12:00:00Z", "2026-01-09T00:00:00Z"), ("0 0 * * 7", "2026-01-01T00:00:00Z", "2026-01-04T00:00:00Z"),
         ])

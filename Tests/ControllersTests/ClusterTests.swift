@@ -105,9 +105,12 @@ struct ClusterControllerTests {
                 #"{"metadata":{"name":"d","namespace":"default"},"spec":{"selector":{"matchLabels":{"app":"d"}},"updateStrategy":{"type":"RollingUpdate","rollingUpdate":{"maxUnavailable":1,"maxSurge":0}},"template":{"metadata":{"labels":{"app":"d"}},"spec":{"containers":[{"name":"c","image":"a:1"}]}}}}"#
             ))
         func target(_ pod: Pod) -> String? {
-            pod.spec.affinity?.nodeAffinity?.requiredDuringSchedulingIgnoredDuringExecution?.nodeSelectorTerms.first?.matchFields.first?.values.first
+            pod.spec.affinity?.nodeAffinity?.requiredDuringSchedulingIgnoredDuringExecution?.nodeSelectorTerms.first?.matchFields.first?
+                .values.first
         }
-        try await cluster.eventually("a pod for each node that tolerates it") { Set(try await cluster.list(Pod.self).compactMap(target)) == ["n1", "n2"] }
+        try await cluster.eventually("a pod for each node that tolerates it") {
+            Set(try await cluster.list(Pod.self).compactMap(target)) == ["n1", "n2"]
+        }
         try await cluster.makeAllReady()
         try await cluster.eventually("status") {
             let status = try await cluster.client.get(DaemonSet.self, namespace: "default", name: "d").status
@@ -115,7 +118,8 @@ struct ClusterControllerTests {
         }
         var set = try await cluster.client.get(DaemonSet.self, namespace: "default", name: "d")
         set.spec.template.spec.containers[0].image = "a:2"
-        try await cluster.client.patch(DaemonSet.self, namespace: "default", name: "d", .merge, ["spec": ["template": set.spec.template.json]])
+        try await cluster.client.patch(
+            DaemonSet.self, namespace: "default", name: "d", .merge, ["spec": ["template": set.spec.template.json]])
         try await cluster.eventually("updated") {
             let pods = try await cluster.list(Pod.self)
             #expect(pods.count(where: \.isReady) >= 0)
@@ -136,9 +140,11 @@ struct ClusterControllerTests {
         try await cluster.client.create(
             cluster.object(
                 PersistentVolumeClaim.self,
-                #"{"metadata":{"name":"data","namespace":"default"},"spec":{"accessModes":["ReadWriteOnce"],"resources":{"requests":{"storage":"1Gi"}}}}"#))
+                #"{"metadata":{"name":"data","namespace":"default"},"spec":{"accessModes":["ReadWriteOnce"],"resources":{"requests":{"storage":"1Gi"}}}}"#
+            ))
         try await cluster.eventually("the default class") {
-            try await cluster.client.get(PersistentVolumeClaim.self, namespace: "default", name: "data").spec.storageClassName == "local-path"
+            try await cluster.client.get(PersistentVolumeClaim.self, namespace: "default", name: "data").spec.storageClassName
+                == "local-path"
         }
         #expect(try await cluster.list(PersistentVolume.self).isEmpty)
         try await cluster.client.patch(
@@ -153,7 +159,9 @@ struct ClusterControllerTests {
         #expect(volume.spec.hostPath?.path == "/volumes/n1/pvc-\(claim.metadata.uid)_default_data")
         #expect(claim.status.capacity["storage"]?.text == "1Gi")
         try await cluster.eventually("protected") {
-            try await cluster.client.get(PersistentVolumeClaim.self, namespace: "default", name: "data").metadata.finalizers == ["kubernetes.io/pvc-protection"]
+            try await cluster.client.get(PersistentVolumeClaim.self, namespace: "default", name: "data").metadata.finalizers == [
+                "kubernetes.io/pvc-protection"
+            ]
         }
         try await cluster.client.delete(PersistentVolumeClaim.self, namespace: "default", name: "data")
         try await cluster.eventually("all gone") {
@@ -172,7 +180,9 @@ struct ClusterControllerTests {
                     #"{"metadata":{"name":"\#(name)"},"spec":{"capacity":{"storage":"\#(size)"},"accessModes":["ReadWriteOnce"],"persistentVolumeReclaimPolicy":"Retain","storageClassName":"manual","hostPath":{"path":"/x"}}}"#
                 ))
         }
-        try await cluster.eventually("available") { try await cluster.list(PersistentVolume.self).allSatisfy { $0.status.phase == "Available" } }
+        try await cluster.eventually("available") {
+            try await cluster.list(PersistentVolume.self).allSatisfy { $0.status.phase == "Available" }
+        }
         try await cluster.client.create(
             cluster.object(
                 PersistentVolumeClaim.self,
@@ -183,7 +193,9 @@ struct ClusterControllerTests {
             return claim.spec.volumeName == "small" && claim.status.phase == "Bound"
         }
         try await cluster.client.delete(PersistentVolumeClaim.self, namespace: "default", name: "c")
-        try await cluster.eventually("released") { try await cluster.client.get(PersistentVolume.self, name: "small").status.phase == "Released" }
+        try await cluster.eventually("released") {
+            try await cluster.client.get(PersistentVolume.self, name: "small").status.phase == "Released"
+        }
     }
 
     @Test("A silent node becomes unknown and tainted, and its pods go when they no longer tolerate that")
@@ -195,18 +207,42 @@ struct ClusterControllerTests {
                 $0.nodeMonitorPeriodSeconds = 0.05
             })
         try await node(cluster, "n1")
-        let unreachable = #","terminationGracePeriodSeconds":0,"tolerations":[{"key":"node.kubernetes.io/unreachable","operator":"Exists","effect":"NoExecute","tolerationSeconds":0}]"#
+        let unreachable =
+            #","terminationGracePeriodSeconds":0,"tolerations":[{"key":"node.kubernetes.io/unreachable","operator":"Exists","effect":"NoExecute","tolerationSeconds":0}]"#
         _ = try await pod(cluster, "p", node: "n1", extra: unreachable)
         try await cluster.makeAllReady()
         try await cluster.eventually("unknown") {
             let ready = try await cluster.client.get(Node.self, name: "n1").status.conditions.first { $0.type == "Ready" }
-            return ready?.status == "Unknown" && ready?.reason == "NodeStatusUnknown" && ready?.message == "Kubelet stopped posting node status."
+            return ready?.status == "Unknown" && ready?.reason == "NodeStatusUnknown"
+                && ready?.message == "Kubelet stopped posting node status."
         }
         try await cluster.eventually("tainted") {
             Set(try await cluster.client.get(Node.self, name: "n1").spec.taints.map { "\($0.key):\($0.effect)" })
                 == ["node.kubernetes.io/unreachable:NoSchedule", "node.kubernetes.io/unreachable:NoExecute"]
         }
         try await cluster.eventually("the pod goes") { try await cluster.list(Pod.self).isEmpty }
+    }
+
+    @Test(
+        "NoExecuteTaintManager evicts pods with finite tolerations once they are over, also when the taint does not say since when it is there"
+    )
+    func taintEviction() async throws {
+        let cluster = ClusterFixture(["taint-eviction-controller"])
+        try await node(cluster, "n1")
+        func toleration(_ seconds: String) -> String {
+            #","terminationGracePeriodSeconds":0,"tolerations":[{"key":"k","operator":"Exists","effect":"NoExecute"\#(seconds)}]"#
+        }
+        _ = try await pod(cluster, "forever", node: "n1", extra: toleration(""))
+        _ = try await pod(cluster, "one", node: "n1", extra: toleration(#","tolerationSeconds":1"#))
+        _ = try await pod(cluster, "none", node: "n1", extra: #","terminationGracePeriodSeconds":0"#)
+        try await cluster.client.patch(
+            Node.self, name: "n1", .merge, ["spec": ["taints": [["key": "k", "value": "v", "effect": "NoExecute"]]]])
+        try await cluster.eventually("the intolerant goes") { try await cluster.list(Pod.self).map(\.metadata.name) == ["forever", "one"] }
+        // A look in between must not start the time anew.
+        try await cluster.client.patch(Pod.self, namespace: "default", name: "one", .merge, ["metadata": ["labels": ["a": "b"]]])
+        try await cluster.eventually("the patient one goes too", seconds: 5) {
+            try await cluster.list(Pod.self).map(\.metadata.name) == ["forever"]
+        }
     }
 
     @Test("Every node gets a range of its own")

@@ -39,7 +39,9 @@ struct DeploymentTests {
         let done = try await cluster.client.get(Deployment.self, namespace: "default", name: "web")
         #expect(done.metadata.annotations["deployment.kubernetes.io/revision"] == "1")
         #expect(done.status.observedGeneration == done.metadata.generation)
-        #expect(done.status.conditions.first { $0.type == "Progressing" }?.message == "ReplicaSet \"\(set.metadata.name)\" has successfully progressed.")
+        #expect(
+            done.status.conditions.first { $0.type == "Progressing" }?.message
+                == "ReplicaSet \"\(set.metadata.name)\" has successfully progressed.")
         #expect(done.status.conditions.first { $0.type == "Available" }?.reason == "MinimumReplicasAvailable")
         // No pod too many was ever made.
         #expect(try await cluster.list(Pod.self).count == 3)
@@ -51,7 +53,9 @@ struct DeploymentTests {
         try await cluster.client.create(
             cluster.object(
                 Deployment.self,
-                Self.deployment(extra: ",\"strategy\":{\"type\":\"RollingUpdate\",\"rollingUpdate\":{\"maxSurge\":\"25%\",\"maxUnavailable\":\"25%\"}}")))
+                Self.deployment(
+                    extra: ",\"strategy\":{\"type\":\"RollingUpdate\",\"rollingUpdate\":{\"maxSurge\":\"25%\",\"maxUnavailable\":\"25%\"}}")
+            ))
         try await cluster.eventually("first rollout") {
             try await cluster.makeAllReady()
             return try await cluster.client.get(Deployment.self, namespace: "default", name: "web").status.availableReplicas == 3
@@ -69,7 +73,8 @@ struct DeploymentTests {
         }
         #expect(most <= 4)
         try await cluster.eventually("revision 2") {
-            try await cluster.client.get(Deployment.self, namespace: "default", name: "web").metadata.annotations["deployment.kubernetes.io/revision"] == "2"
+            try await cluster.client.get(Deployment.self, namespace: "default", name: "web").metadata.annotations[
+                "deployment.kubernetes.io/revision"] == "2"
         }
         #expect(try await cluster.list(ReplicaSet.self).map { $0.spec.replicas ?? -1 }.sorted() == [0, 3])
     }
@@ -94,14 +99,22 @@ struct DeploymentTests {
     func scaling() async throws {
         let cluster = ClusterFixture(Self.controllers)
         try await cluster.client.create(cluster.object(Deployment.self, Self.deployment(replicas: 2)))
-        try await cluster.eventually("two") { try await cluster.makeAllReady(); return try await cluster.list(Pod.self).count == 2 }
-        try await cluster.client.patch(Deployment.self, namespace: "default", name: "web", .merge, ["spec": ["replicas": 5, "paused": true]])
-        try await cluster.eventually("five while paused") { try await cluster.makeAllReady(); return try await cluster.list(Pod.self).count == 5 }
-        try await cluster.eventually("paused") {
-            try await cluster.client.get(Deployment.self, namespace: "default", name: "web").status.conditions.contains { $0.reason == "DeploymentPaused" }
+        try await cluster.eventually("two") {
+            try await cluster.makeAllReady(); return try await cluster.list(Pod.self).count == 2
         }
         try await cluster.client.patch(
-            Deployment.self, namespace: "default", name: "web", .merge, ["spec": ["replicas": 1, "paused": false, "revisionHistoryLimit": 0]])
+            Deployment.self, namespace: "default", name: "web", .merge, ["spec": ["replicas": 5, "paused": true]])
+        try await cluster.eventually("five while paused") {
+            try await cluster.makeAllReady(); return try await cluster.list(Pod.self).count == 5
+        }
+        try await cluster.eventually("paused") {
+            try await cluster.client.get(Deployment.self, namespace: "default", name: "web").status.conditions.contains {
+                $0.reason == "DeploymentPaused"
+            }
+        }
+        try await cluster.client.patch(
+            Deployment.self, namespace: "default", name: "web", .merge,
+            ["spec": ["replicas": 1, "paused": false, "revisionHistoryLimit": 0]])
         try await cluster.eventually("one") { try await cluster.list(Pod.self).count == 1 }
     }
 
@@ -109,11 +122,15 @@ struct DeploymentTests {
     func adoption() async throws {
         let cluster = ClusterFixture(Self.controllers)
         try await cluster.client.create(
-            cluster.object(Pod.self, #"{"metadata":{"name":"orphan","namespace":"default","labels":{"app":"web"}},"spec":{"containers":[{"name":"c","image":"a"}]}}"#))
+            cluster.object(
+                Pod.self,
+                #"{"metadata":{"name":"orphan","namespace":"default","labels":{"app":"web"}},"spec":{"containers":[{"name":"c","image":"a"}]}}"#
+            ))
         try await cluster.client.create(
             cluster.object(
                 ReplicaSet.self,
-                #"{"metadata":{"name":"rs","namespace":"default"},"spec":{"replicas":1,"selector":{"matchLabels":{"app":"web"}},"template":{"metadata":{"labels":{"app":"web"}},"spec":{"containers":[{"name":"c","image":"a"}]}}}}"#))
+                #"{"metadata":{"name":"rs","namespace":"default"},"spec":{"replicas":1,"selector":{"matchLabels":{"app":"web"}},"template":{"metadata":{"labels":{"app":"web"}},"spec":{"containers":[{"name":"c","image":"a"}]}}}}"#
+            ))
         try await cluster.eventually("adopted") {
             try await cluster.client.get(Pod.self, namespace: "default", name: "orphan").metadata.controller?.name == "rs"
         }
@@ -140,7 +157,9 @@ struct NamespaceTests {
             return account != nil && map?.data["ca.crt"] == "PEM"
         }
         try await cluster.client.delete(ConfigMap.self, namespace: "team", name: "kube-root-ca.crt")
-        try await cluster.eventually("made again") { try await cluster.client.find(ConfigMap.self, namespace: "team", name: "kube-root-ca.crt") != nil }
+        try await cluster.eventually("made again") {
+            try await cluster.client.find(ConfigMap.self, namespace: "team", name: "kube-root-ca.crt") != nil
+        }
         try await cluster.client.delete(Namespace.self, name: "team")
         try await cluster.eventually("gone") { try await cluster.client.find(Namespace.self, name: "team") == nil }
         #expect(try await cluster.client.list(ConfigMap.self, namespace: "team").items.isEmpty)

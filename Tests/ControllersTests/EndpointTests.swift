@@ -53,7 +53,8 @@ struct EndpointTests {
         try await cluster.client.delete(Pod.self, namespace: "default", name: "a")
         try await cluster.eventually("terminating") {
             let endpoint = try await cluster.list(EndpointSlice.self).first?.endpoints.first { $0.addresses == ["10.1.0.1"] }
-            return endpoint?.conditions?.ready == false && endpoint?.conditions?.serving == true && endpoint?.conditions?.terminating == true
+            return endpoint?.conditions?.ready == false && endpoint?.conditions?.serving == true
+                && endpoint?.conditions?.terminating == true
         }
         try await cluster.client.delete(Service.self, namespace: "default", name: "s")
         try await cluster.eventually("all gone") {

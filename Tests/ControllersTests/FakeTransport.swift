@@ -107,7 +107,9 @@ final class FakeTransport: KubeTransport {
         case .update:
             guard let old = state.objects[key] else { throw APIStatus.notFound(request.kind, name: request.name) }
             guard let body = request.body else { throw APIStatus.badRequest("no body") }
-            if let version = body["metadata"]?["resourceVersion"]?.string, !version.isEmpty, version != old["metadata"]?["resourceVersion"]?.string {
+            if let version = body["metadata"]?["resourceVersion"]?.string, !version.isEmpty,
+                version != old["metadata"]?["resourceVersion"]?.string
+            {
                 throw APIStatus.staleWrite(request.kind, name: request.name)
             }
             return store(old, body, request.subresource, key, &state)
@@ -204,7 +206,9 @@ final class FakeTransport: KubeTransport {
             let namespaceKey = Key(kind: Namespace.resource, namespace: "", name: request.namespace)
             if let namespace = state.objects[namespaceKey], namespace["metadata"]?["deletionTimestamp"] != nil {
                 var status = APIStatus.forbidden("namespace is being terminated", kind: request.kind, name: name)
-                status.causes = [APIStatus.Cause(reason: "NamespaceTerminating", message: "namespace is being terminated", field: "metadata.namespace")]
+                status.causes = [
+                    APIStatus.Cause(reason: "NamespaceTerminating", message: "namespace is being terminated", field: "metadata.namespace")
+                ]
                 throw status
             }
         }
@@ -216,13 +220,18 @@ final class FakeTransport: KubeTransport {
             object.set(["kubernetes"], at: "spec", "finalizers")
             object.set("Active", at: "status", "phase")
         case "Pod": object.set("Pending", at: "status", "phase")
-        case "PersistentVolumeClaim", "PersistentVolume": if object["status"]?["phase"] == nil { object.set("Pending", at: "status", "phase") }
+        case "PersistentVolumeClaim", "PersistentVolume":
+            if object["status"]?["phase"] == nil { object.set("Pending", at: "status", "phase") }
         case "Job":
             if object["spec"]?["selector"] == nil {
                 let uid = object["metadata"]?["uid"] ?? ""
                 object.set(["matchLabels": ["batch.kubernetes.io/controller-uid": uid]], at: "spec", "selector")
-                for label in ["batch.kubernetes.io/controller-uid", "controller-uid"] { object.set(uid, at: "spec", "template", "metadata", "labels", label) }
-                for label in ["batch.kubernetes.io/job-name", "job-name"] { object.set(.string(name), at: "spec", "template", "metadata", "labels", label) }
+                for label in ["batch.kubernetes.io/controller-uid", "controller-uid"] {
+                    object.set(uid, at: "spec", "template", "metadata", "labels", label)
+                }
+                for label in ["batch.kubernetes.io/job-name", "job-name"] {
+                    object.set(.string(name), at: "spec", "template", "metadata", "labels", label)
+                }
             }
         default: break
         }
@@ -239,8 +248,12 @@ final class FakeTransport: KubeTransport {
             object.set(new["spec"]?["finalizers"] ?? [], at: "spec", "finalizers")
         } else {
             if old["status"] != nil, key.kind.kind != "Event" { object["status"] = old["status"] }
-            for name in ["uid", "creationTimestamp", "deletionTimestamp", "generation"] { object.set(old["metadata"]?[name], at: "metadata", name) }
-            if object["spec"] != old["spec"] { object.set(JSON((old["metadata"]?["generation"]?.int ?? 0) + 1), at: "metadata", "generation") }
+            for name in ["uid", "creationTimestamp", "deletionTimestamp", "generation"] {
+                object.set(old["metadata"]?[name], at: "metadata", name)
+            }
+            if object["spec"] != old["spec"] {
+                object.set(JSON((old["metadata"]?["generation"]?.int ?? 0) + 1), at: "metadata", "generation")
+            }
         }
         if object == old { return old }
         if object["metadata"]?["deletionTimestamp"] != nil, (object["metadata"]?["finalizers"]?.array ?? []).isEmpty,

@@ -21,7 +21,9 @@ struct StatefulSetTests {
         let cluster = ClusterFixture(["statefulset-controller"])
         try await cluster.client.create(cluster.object(StatefulSet.self, set()))
         for index in 0..<3 {
-            try await cluster.eventually("db-\(index)") { try await cluster.list(Pod.self).map(\.metadata.name) == (0...index).map { "db-\($0)" } }
+            try await cluster.eventually("db-\(index)") {
+                try await cluster.list(Pod.self).map(\.metadata.name) == (0...index).map { "db-\($0)" }
+            }
             try await Task.sleep(nanoseconds: 30_000_000)
             #expect(try await cluster.list(Pod.self).count == index + 1)
             try await cluster.makeAllReady()
@@ -54,7 +56,8 @@ struct StatefulSetTests {
         func change(_ image: String) async throws {
             var live = try await cluster.client.get(StatefulSet.self, namespace: "default", name: "db")
             live.spec.template.spec.containers[0].image = image
-            _ = try await cluster.client.patch(StatefulSet.self, namespace: "default", name: "db", .merge, ["spec": ["template": live.spec.template.json]])
+            _ = try await cluster.client.patch(
+                StatefulSet.self, namespace: "default", name: "db", .merge, ["spec": ["template": live.spec.template.json]])
         }
         try await change("a:2")
         var order: [String] = []

@@ -93,7 +93,8 @@ final class SchedulerFixture: Sendable {
             return fits == "n2" && byName == "n1"
         }
         try await cluster.eventually("refused") {
-            try await cluster.failure(of: "waits")?.hasPrefix("0/2 nodes are available: 2 node(s) didn't match Pod's node affinity/selector.") == true
+            try await cluster.failure(of: "waits")?.hasPrefix(
+                "0/2 nodes are available: 2 node(s) didn't match Pod's node affinity/selector.") == true
         }
     }
 

@@ -56,7 +56,8 @@ final class CronJobController: Controller {
             cron.status.active.remove(at: index)
             let condition = job.has("Complete") ? "Complete" : "Failed"
             recorder.record(
-                .normal, about: cron, reason: "SawCompletedJob", message: "Saw completed job: \(job.metadata.name), condition: \(condition)")
+                .normal, about: cron, reason: "SawCompletedJob", message: "Saw completed job: \(job.metadata.name), condition: \(condition)"
+            )
         }
         for job in children where job.has("Complete") {
             if let time = job.status.completionTime, time > cron.status.lastSuccessfulTime ?? "" { cron.status.lastSuccessfulTime = time }
@@ -78,7 +79,8 @@ final class CronJobController: Controller {
 
     private func removeHistory(_ cron: CronJob, _ children: [Job]) async throws {
         for (jobs, limit) in [
-            (children.filter { $0.has("Complete") }, cron.spec.successfulJobsHistoryLimit), (children.filter { $0.has("Failed") }, cron.spec.failedJobsHistoryLimit),
+            (children.filter { $0.has("Complete") }, cron.spec.successfulJobsHistoryLimit),
+            (children.filter { $0.has("Failed") }, cron.spec.failedJobsHistoryLimit),
         ] {
             guard let limit, jobs.count > limit else { continue }
             let oldest = jobs.sorted { ($0.status.startTime ?? "", $0.metadata.name) < ($1.status.startTime ?? "", $1.metadata.name) }
@@ -97,7 +99,8 @@ final class CronJobController: Controller {
     /// Starts a job if one is due; the next moment to look again.
     private func start(_ cron: inout CronJob, _ children: [Job]) async throws -> Double? {
         if let zone = cron.spec.timeZone, TimeZoneTable(name: zone) == nil {
-            recorder.record(.warning, about: cron, reason: "UnknownTimeZone", message: "invalid timeZone: \"\(zone)\": unknown time zone \(zone)")
+            recorder.record(
+                .warning, about: cron, reason: "UnknownTimeZone", message: "invalid timeZone: \"\(zone)\": unknown time zone \(zone)")
             return nil
         }
         // The schedule may carry its zone, as old objects do.
@@ -108,7 +111,8 @@ final class CronJobController: Controller {
             if parts.count == 2 { (zone, text) = (String(parts[0]), String(parts[1])) }
         }
         guard let schedule = CronSchedule(text, timeZone: zone) else {
-            recorder.record(.warning, about: cron, reason: "UnparseableSchedule", message: "unparseable schedule: \"\(cron.spec.schedule)\"")
+            recorder.record(
+                .warning, about: cron, reason: "UnparseableSchedule", message: "unparseable schedule: \"\(cron.spec.schedule)\"")
             return nil
         }
         let now = context.time.now()
@@ -133,7 +137,9 @@ final class CronJobController: Controller {
         }
         guard let due else { return next }
         let name = "\(cron.metadata.name)-\(Int(due) / 60)"
-        if children.contains(where: { $0.metadata.name == name }) || cron.status.lastScheduleTime.flatMap(KubeTime.parse) == due { return next }
+        if children.contains(where: { $0.metadata.name == name }) || cron.status.lastScheduleTime.flatMap(KubeTime.parse) == due {
+            return next
+        }
         switch cron.spec.concurrencyPolicy {
         case "Forbid" where !cron.status.active.isEmpty:
             recorder.record(
@@ -162,7 +168,7 @@ final class CronJobController: Controller {
             cron.status.active.append(Self.reference(made))
         } catch let status as APIStatus where status.isAlreadyExists {
             // Made by an earlier sync that this cache does not show yet.
-        } catch where PodControl.isNamespaceTerminating(error) {
+        } catch  where PodControl.isNamespaceTerminating(error) {
             return nil
         } catch {
             recorder.record(.warning, about: cron, reason: "FailedCreate", message: "Error creating job: \(error)")

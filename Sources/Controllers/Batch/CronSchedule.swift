@@ -35,7 +35,8 @@ package struct CronSchedule: Sendable {
         // 7 is Sunday as well.
         let sundays = weekdays & 1 << 7 != 0 ? weekdays | 1 : weekdays
         form = .fields(
-            minutes: minutes, hours: hours, days: days, months: months, weekdays: sundays, anyDay: isAny(parts[2]), anyWeekday: isAny(parts[4]))
+            minutes: minutes, hours: hours, days: days, months: months, weekdays: sundays, anyDay: isAny(parts[2]),
+            anyWeekday: isAny(parts[4]))
     }
 
     /// The set of numbers a field means, as bits.
@@ -108,8 +109,10 @@ package struct CronSchedule: Sendable {
                 let secondOfDay = local - day * 86_400
                 let date = CivilTime.date(day)
                 guard has(months, date.month) else {
-                    let nextMonth = date.month == 12
-                        ? CivilTime.days(year: date.year + 1, month: 1, day: 1) : CivilTime.days(year: date.year, month: date.month + 1, day: 1)
+                    let nextMonth =
+                        date.month == 12
+                        ? CivilTime.days(year: date.year + 1, month: 1, day: 1)
+                        : CivilTime.days(year: date.year, month: date.month + 1, day: 1)
                     time += (nextMonth - day) * 86_400 - secondOfDay
                     continue
                 }

@@ -91,7 +91,9 @@ final class JobController: Controller {
         guard let pod = pods.get(key), pod.metadata.finalizers.contains(JobFacts.finalizer) else { return }
         if let owner = pod.metadata.controller, owner.kind == Job.resource.kind {
             if jobs.get(namespace: pod.metadata.namespace, name: owner.name)?.metadata.uid == owner.uid { return }
-            if let live = try await context.client.find(Job.self, namespace: pod.metadata.namespace, name: owner.name), live.metadata.uid == owner.uid {
+            if let live = try await context.client.find(Job.self, namespace: pod.metadata.namespace, name: owner.name),
+                live.metadata.uid == owner.uid
+            {
                 return
             }
         }
@@ -121,7 +123,9 @@ final class JobController: Controller {
     private func sync(_ key: String) async throws {
         guard let job = jobs.get(key), job.spec.managedBy ?? JobFacts.ownController == JobFacts.ownController else { return }
         let (written, released) = memory.withLock { ($0.written[key] ?? 0, $0.released) }
-        if let version = Int64(job.metadata.resourceVersion), version < written { return await queue.add(key, afterSeconds: Self.staleSeconds) }
+        if let version = Int64(job.metadata.resourceVersion), version < written {
+            return await queue.add(key, afterSeconds: Self.staleSeconds)
+        }
         let candidates =
             pods.indexed(PodControl.controllerIndex, job.metadata.uid)
             + (job.isFinished ? [] : pods.indexed(PodControl.controllerIndex, "orphan/\(job.metadata.namespace)"))
@@ -139,7 +143,7 @@ final class JobController: Controller {
             backOff: memory.withLock { $0.backOff[key] } ?? JobBackOff(), needsSync: needsSync)
         sync.plan()
         memory.withLock { $0.backOff[key] = sync.backOff }
-        do { try await carryOut(&sync, key) } catch where PodControl.isNamespaceTerminating(error) {
+        do { try await carryOut(&sync, key) } catch  where PodControl.isNamespaceTerminating(error) {
         } catch let status as APIStatus where status.isNotFound {}
     }
 

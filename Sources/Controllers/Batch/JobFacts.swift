@@ -48,7 +48,9 @@ extension Job {
     func condition(_ type: String) -> JobCondition? { status.conditions.first { $0.type == type } }
     func has(_ type: String) -> Bool { condition(type)?.status == "True" }
     var isFinished: Bool { has("Complete") || has("Failed") }
-    var replacesOnlyFailed: Bool { spec.podReplacementPolicy == "Failed" || spec.podReplacementPolicy == nil && spec.podFailurePolicy != nil }
+    var replacesOnlyFailed: Bool {
+        spec.podReplacementPolicy == "Failed" || spec.podReplacementPolicy == nil && spec.podFailurePolicy != nil
+    }
 }
 
 extension JobStatus {

@@ -106,7 +106,9 @@ struct JobSync {
                 if case .failJob(let message) = verdict { failJobMessage = failJobMessage ?? message }
                 if job.spec.backoffLimitPerIndex != nil, let index = JobFacts.index(pod) {
                     let failures = Int(pod.metadata.annotations[JobFacts.indexFailures] ?? "0") ?? 0
-                    if verdict == .failIndex || verdict != .ignore && failures >= job.spec.backoffLimitPerIndex ?? 0 { failedIndexes.insert(index) }
+                    if verdict == .failIndex || verdict != .ignore && failures >= job.spec.backoffLimitPerIndex ?? 0 {
+                        failedIndexes.insert(index)
+                    }
                 }
                 guard verdict != .ignore else { continue }
                 uncounted.failed.append(uid)
@@ -156,7 +158,9 @@ struct JobSync {
         _ failJobMessage: String?
     ) {
         guard !job.has("FailureTarget"), !job.has("SuccessCriteriaMet") else { return }
-        func target(_ reason: String, _ message: String) { job.status.set("FailureTarget", "True", reason: reason, message: message, now: now) }
+        func target(_ reason: String, _ message: String) {
+            job.status.set("FailureTarget", "True", reason: reason, message: message, now: now)
+        }
         let backOffLimit = job.spec.backoffLimit ?? (job.spec.backoffLimitPerIndex != nil ? Int(Int32.max) : 6)
         if let failJobMessage { return target("PodFailurePolicy", failJobMessage) }
         let restarts = active.reduce(0) { sum, pod in
@@ -182,7 +186,9 @@ struct JobSync {
         }
     }
 
-    private mutating func judgeSuccess(_ active: [Pod], _ succeeded: Int, _ completed: CompletionIndexes, _ failedIndexes: CompletionIndexes) {
+    private mutating func judgeSuccess(
+        _ active: [Pod], _ succeeded: Int, _ completed: CompletionIndexes, _ failedIndexes: CompletionIndexes
+    ) {
         guard !job.has("FailureTarget"), !job.has("SuccessCriteriaMet") else { return }
         if job.isIndexed {
             for (number, rule) in (job.spec.successPolicy?.rules ?? []).enumerated() {
@@ -215,7 +221,8 @@ struct JobSync {
             events.append(Event(reason: "Completed", message: "Job completed"))
         }
         // A finished job has nothing uncounted: the API demands it in the same write.
-        guard toRelease.isEmpty == false || job.status.uncountedTerminatedPods.map({ !$0.succeeded.isEmpty || !$0.failed.isEmpty }) == true else { return }
+        guard toRelease.isEmpty == false || job.status.uncountedTerminatedPods.map({ !$0.succeeded.isEmpty || !$0.failed.isEmpty }) == true
+        else { return }
         if job.isFinished {
             // Counting comes first; the last word follows with the next sync.
             job.status.conditions.removeAll { $0.type == "Failed" || $0.type == "Complete" }
@@ -247,7 +254,9 @@ struct JobSync {
         if job.isIndexed {
             // Two pods of one index, or one of an index that is done: the later one goes.
             var seen: Set<Int> = []
-            for pod in active.sorted(by: { ($0.metadata.creationSeconds, $0.metadata.name) < ($1.metadata.creationSeconds, $1.metadata.name) }) {
+            for pod in active.sorted(by: {
+                ($0.metadata.creationSeconds, $0.metadata.name) < ($1.metadata.creationSeconds, $1.metadata.name)
+            }) {
                 guard let index = JobFacts.index(pod), index < limit, !completed.contains(index), !failedIndexes.contains(index),
                     seen.insert(index).inserted
                 else {

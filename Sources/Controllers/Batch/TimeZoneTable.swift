@@ -73,7 +73,9 @@ struct TimeZoneTable: Sendable {
         first = initial
         for index in 0..<times {
             let position = data + times * width + index
-            guard let at = number(data + index * width, width), position < bytes.count, let offset = offset(Int(bytes[position])) else { return false }
+            guard let at = number(data + index * width, width), position < bytes.count, let offset = offset(Int(bytes[position])) else {
+                return false
+            }
             transitions.append((at, offset))
         }
         extendByRule(bytes, typeData + types * 6 + sizes[5] + sizes[2] * (width + 4) + sizes[1] + sizes[0])
@@ -85,7 +87,8 @@ struct TimeZoneTable: Sendable {
         guard start < bytes.count, bytes[start] == 0x0A else { return }
         let text = String(decoding: bytes[(start + 1)...].prefix { $0 != 0x0A }, as: UTF8.self)
         let parts = text.split(separator: ",")
-        guard parts.count == 3, let zones = Self.zones(String(parts[0])), let begin = Self.rule(String(parts[1])), let end = Self.rule(String(parts[2]))
+        guard parts.count == 3, let zones = Self.zones(String(parts[0])), let begin = Self.rule(String(parts[1])),
+            let end = Self.rule(String(parts[2]))
         else { return }
         let last = transitions.last?.at ?? 0
         for year in 2020...2100 {
@@ -135,13 +138,16 @@ struct TimeZoneTable: Sendable {
         guard let date = halves.first, date.hasPrefix("M") else { return nil }
         let numbers = date.dropFirst().split(separator: ".").compactMap { Int64($0) }
         guard numbers.count == 3 else { return nil }
-        return Rule(month: numbers[0], week: numbers[1], weekday: numbers[2], seconds: halves.count > 1 ? clock(String(halves[1])) ?? 7200 : 7200)
+        return Rule(
+            month: numbers[0], week: numbers[1], weekday: numbers[2], seconds: halves.count > 1 ? clock(String(halves[1])) ?? 7200 : 7200)
     }
 
     private static func moment(_ rule: Rule, _ year: Int) -> Int64 {
         let first = CivilTime.days(year: Int64(year), month: rule.month, day: 1)
         var day = first + (rule.weekday - CivilTime.weekday(first) + 7) % 7 + (rule.week - 1) * 7
-        let nextMonth = rule.month == 12 ? CivilTime.days(year: Int64(year) + 1, month: 1, day: 1) : CivilTime.days(year: Int64(year), month: rule.month + 1, day: 1)
+        let nextMonth =
+            rule.month == 12
+            ? CivilTime.days(year: Int64(year) + 1, month: 1, day: 1) : CivilTime.days(year: Int64(year), month: rule.month + 1, day: 1)
         while day >= nextMonth { day -= 7 }
         return day * 86_400 + rule.seconds
     }

@@ -7,7 +7,8 @@ import KubeTypes
 final class DisruptionController: Controller {
     static let name = "disruption-controller"
     static let inputs = [
-        PodDisruptionBudget.resource, Pod.resource, ReplicaSet.resource, Deployment.resource, StatefulSet.resource, ReplicationController.resource,
+        PodDisruptionBudget.resource, Pod.resource, ReplicaSet.resource, Deployment.resource, StatefulSet.resource,
+        ReplicationController.resource,
     ]
     static let outputs = [PodDisruptionBudget.resource, Event.resource]
 
@@ -38,7 +39,8 @@ final class DisruptionController: Controller {
         budgets.addHandler { [queue] event in queue.enqueue(event.object.key) }
         pods.addHandler { [queue, budgets] event in
             let pod = event.object
-            for budget in budgets.inNamespace(pod.metadata.namespace) where budget.spec.selector?.selector.matches(pod.metadata.labels) == true {
+            for budget in budgets.inNamespace(pod.metadata.namespace)
+            where budget.spec.selector?.selector.matches(pod.metadata.labels) == true {
                 queue.enqueue(budget.key)
             }
         }
@@ -115,7 +117,9 @@ final class DisruptionController: Controller {
         status.expectedPods = expected
         status.disruptionsAllowed = expected > 0 && failure == nil ? max(0, healthy - desired) : 0
         if let failure {
-            recorder.record(.warning, about: budget, reason: "CalculateExpectedPodCountFailed", message: "Failed to calculate the number of expected pods: \(failure)")
+            recorder.record(
+                .warning, about: budget, reason: "CalculateExpectedPodCountFailed",
+                message: "Failed to calculate the number of expected pods: \(failure)")
         }
         setCondition(&status, failure, budget, now)
         if status.json != budget.status.json {

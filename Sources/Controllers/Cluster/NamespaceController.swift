@@ -85,7 +85,9 @@ final class NamespaceController: Controller {
     private func empty(_ kind: ResourceKind, _ namespace: String, _ contents: inout Contents) async {
         do {
             let transport = context.client.transport
-            func items() async throws -> [JSON] { try await transport.send(KubeRequest(.list, kind, namespace: namespace))["items"]?.array ?? [] }
+            func items() async throws -> [JSON] {
+                try await transport.send(KubeRequest(.list, kind, namespace: namespace))["items"]?.array ?? []
+            }
             guard try await !items().isEmpty else { return }
             _ = try await transport.send(
                 KubeRequest(

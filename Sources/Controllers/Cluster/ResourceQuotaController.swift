@@ -36,7 +36,11 @@ final class ResourceQuotaController: Controller {
         }
         pods.addHandler { [quotas, queue] event in
             if case .added = event { return }
-            if case .updated(let old, let new) = event, old.isTerminated == new.isTerminated, old.metadata.generation == new.metadata.generation { return }
+            if case .updated(let old, let new) = event, old.isTerminated == new.isTerminated,
+                old.metadata.generation == new.metadata.generation
+            {
+                return
+            }
             for quota in quotas.inNamespace(event.object.metadata.namespace) { queue.enqueue(quota.key) }
         }
         services.addHandler { [quotas, queue] event in
@@ -90,7 +94,9 @@ final class ResourceQuotaController: Controller {
 
     private static func isInScope(_ pod: Pod, _ quota: ResourceQuota) -> Bool {
         for scope in quota.spec.scopes where !matches(pod, scope, nil) { return false }
-        for requirement in quota.spec.scopeSelector?.matchExpressions ?? [] where !matches(pod, requirement.scopeName, requirement) { return false }
+        for requirement in quota.spec.scopeSelector?.matchExpressions ?? [] where !matches(pod, requirement.scopeName, requirement) {
+            return false
+        }
         return true
     }
 
@@ -116,7 +122,9 @@ final class ResourceQuotaController: Controller {
     private static func isBestEffort(_ pod: Pod) -> Bool {
         (pod.spec.containers + pod.spec.initContainers).allSatisfy { container in
             let resources = container.resources
-            return (Array((resources?.requests ?? [:]).keys) + Array((resources?.limits ?? [:]).keys)).allSatisfy { $0 != "cpu" && $0 != "memory" }
+            return (Array((resources?.requests ?? [:]).keys) + Array((resources?.limits ?? [:]).keys)).allSatisfy {
+                $0 != "cpu" && $0 != "memory"
+            }
         }
     }
 
@@ -164,7 +172,10 @@ final class ResourceQuotaController: Controller {
                     services.inNamespace(namespace).reduce(0) { sum, service in
                         switch service.spec.type {
                         case "NodePort": sum + service.spec.ports.count
-                        case "LoadBalancer": sum + (service.spec.allocateLoadBalancerNodePorts == false ? service.spec.ports.count { $0.nodePort ?? 0 != 0 } : service.spec.ports.count)
+                        case "LoadBalancer":
+                            sum
+                                + (service.spec.allocateLoadBalancerNodePorts == false
+                                    ? service.spec.ports.count { $0.nodePort ?? 0 != 0 } : service.spec.ports.count)
                         default: sum
                         }
                     }))

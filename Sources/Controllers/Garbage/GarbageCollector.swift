@@ -113,11 +113,13 @@ final class GarbageCollector: Controller {
         }
         guard let node else { return }
         for identity in dependents {
-            guard let object = try await live(identity.kind, identity.namespace, identity.name), object["metadata"]?["uid"]?.string == identity.uid
+            guard let object = try await live(identity.kind, identity.namespace, identity.name),
+                object["metadata"]?["uid"]?.string == identity.uid
             else { continue }
             try await removeOwners([uid], object, identity)
         }
-        guard let object = try await live(node.identity.kind, node.identity.namespace, node.identity.name), object["metadata"]?["uid"]?.string == uid
+        guard let object = try await live(node.identity.kind, node.identity.namespace, node.identity.name),
+            object["metadata"]?["uid"]?.string == uid
         else { return }
         try await removeFinalizer(GraphNode.orphanFinalizer, object, node.identity)
     }
@@ -128,7 +130,8 @@ final class GarbageCollector: Controller {
         guard let node = state.withLock({ $0.graph.nodes[uid] }) else { return }
         let identity = node.identity
         if node.isBeingDeleted, !node.waitsForDependents { return }
-        guard let object = try await live(identity.kind, identity.namespace, identity.name), object["metadata"]?["uid"]?.string == uid else {
+        guard let object = try await live(identity.kind, identity.namespace, identity.name), object["metadata"]?["uid"]?.string == uid
+        else {
             if node.isVirtual { noteAbsent(uid) }
             return apply { $0.remove(uid) }
         }
@@ -195,7 +198,9 @@ final class GarbageCollector: Controller {
             reference.uid = identity.uid
             recorder.record(
                 .warning, about: reference, reason: "OwnerRefInvalidNamespace",
-                message: "ownerRef [\(owner.apiVersion)/\(owner.kind), namespace: , name: \(owner.name), uid: \(owner.uid)] does not exist in namespace \"\"")
+                message:
+                    "ownerRef [\(owner.apiVersion)/\(owner.kind), namespace: , name: \(owner.name), uid: \(owner.uid)] does not exist in namespace \"\""
+            )
             return .solid
         }
         if isAbsent, known == nil { return .absent }

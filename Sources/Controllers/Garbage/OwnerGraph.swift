@@ -48,7 +48,8 @@ struct GraphNode: Sendable {
     static func owners(_ metadata: JSON?) -> [GraphOwner] {
         (metadata?["ownerReferences"]?.array ?? []).map { reference in
             GraphOwner(
-                apiVersion: reference["apiVersion"]?.string ?? "", kind: reference["kind"]?.string ?? "", name: reference["name"]?.string ?? "",
+                apiVersion: reference["apiVersion"]?.string ?? "", kind: reference["kind"]?.string ?? "",
+                name: reference["name"]?.string ?? "",
                 uid: reference["uid"]?.string ?? "", blocks: reference["blockOwnerDeletion"]?.bool ?? false)
         }
     }

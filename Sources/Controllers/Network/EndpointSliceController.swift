@@ -34,14 +34,16 @@ final class EndpointSliceController: Controller {
         tracker = CreationTracker(time: context.time)
         queue = WorkQueue(name: Self.name, time: context.time)
         slices.addIndex(Self.sliceIndex) { slice in
-            guard slice.metadata.labels[Self.managedByLabel] == Self.managedBy, let service = slice.metadata.labels[Self.serviceLabel] else { return [] }
+            guard slice.metadata.labels[Self.managedByLabel] == Self.managedBy, let service = slice.metadata.labels[Self.serviceLabel]
+            else { return [] }
             return ["\(slice.metadata.namespace)/\(service)"]
         }
         services.addHandler { [queue] event in queue.enqueue(event.object.key) }
         slices.addHandler { [queue] event in
             // Added ones are usually this controller's own work; a foreign change or removal is repaired.
             if case .added = event { return }
-            guard event.object.metadata.labels[Self.managedByLabel] == Self.managedBy, let service = event.object.metadata.labels[Self.serviceLabel]
+            guard event.object.metadata.labels[Self.managedByLabel] == Self.managedBy,
+                let service = event.object.metadata.labels[Self.serviceLabel]
             else { return }
             queue.enqueue("\(event.object.metadata.namespace)/\(service)")
         }
@@ -54,7 +56,9 @@ final class EndpointSliceController: Controller {
         guard tracker.isCurrent(key, isKnown: { slices.get($0) != nil }) else { return await queue.add(key, afterSeconds: Self.lagSeconds) }
         let existing = slices.indexed(Self.sliceIndex, key)
         guard let service = services.get(key), service.spec.type != "ExternalName", !service.metadata.isBeingDeleted else {
-            if services.get(key) == nil || services.get(key)?.spec.type == "ExternalName" { for slice in existing { try await remove(slice) } }
+            if services.get(key) == nil || services.get(key)?.spec.type == "ExternalName" {
+                for slice in existing { try await remove(slice) }
+            }
             return
         }
         guard !service.spec.selector.isEmpty else { return }
@@ -66,7 +70,7 @@ final class EndpointSliceController: Controller {
                 try await reconcile(service, family, selected, existing.filter { $0.addressType == family })
             }
             for slice in existing where !families.contains(slice.addressType) { try await remove(slice) }
-        } catch where PodControl.isNamespaceTerminating(error) {}
+        } catch  where PodControl.isNamespaceTerminating(error) {}
     }
 
     private func remove(_ slice: EndpointSlice) async throws {

@@ -108,7 +108,7 @@ final class EndpointSliceMirroringController: Controller {
                         slice.metadata.ownerReferences = [object.controllerReference]
                         slice.addressType = family
                     }, labels: labels, created: { tracker.created(key, $0) })
-            } catch where PodControl.isNamespaceTerminating(error) {}
+            } catch  where PodControl.isNamespaceTerminating(error) {}
         }
     }
 }

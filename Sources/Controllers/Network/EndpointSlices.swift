@@ -34,7 +34,8 @@ enum EndpointSlices {
 
     /// Makes the slices say what is wanted: changes those that are nearest, makes what is missing, removes what is too much.
     static func write(
-        _ wanted: [Part], over existing: [EndpointSlice], client: KubeClient, template: (inout EndpointSlice) -> Void, labels: [String: String],
+        _ wanted: [Part], over existing: [EndpointSlice], client: KubeClient, template: (inout EndpointSlice) -> Void,
+        labels: [String: String],
         created: (String) -> Void
     ) async throws {
         var unused = existing.sorted { $0.metadata.name < $1.metadata.name }
@@ -46,7 +47,8 @@ enum EndpointSlices {
         for part in wanted {
             let ids = Set(part.endpoints.map(identity))
             let match = unused.firstIndex { slice in
-                json(slice.ports) == json(part.ports) && (slice.endpoints.contains { ids.contains(identity($0)) } || slice.endpoints.isEmpty == ids.isEmpty && ids.isEmpty)
+                json(slice.ports) == json(part.ports)
+                    && (slice.endpoints.contains { ids.contains(identity($0)) } || slice.endpoints.isEmpty == ids.isEmpty && ids.isEmpty)
             }
             guard let match else { open.append(part); continue }
             let slice = unused.remove(at: match)
@@ -76,7 +78,8 @@ enum EndpointSlices {
         for slice in updates { try await client.update(slice) }
         for slice in unused {
             do {
-                try await client.delete(EndpointSlice.self, namespace: slice.metadata.namespace, name: slice.metadata.name, uid: slice.metadata.uid)
+                try await client.delete(
+                    EndpointSlice.self, namespace: slice.metadata.namespace, name: slice.metadata.name, uid: slice.metadata.uid)
             } catch let status as APIStatus where status.isNotFound {}
         }
     }

@@ -38,7 +38,8 @@ final class EndpointsController: Controller {
             // The object of a removed service goes with it.
             guard let left = endpoints.get(key), left.metadata.labels[Self.managedByLabel] == Self.name else { return }
             do {
-                try await context.client.delete(Endpoints.self, namespace: left.metadata.namespace, name: left.metadata.name, uid: left.metadata.uid)
+                try await context.client.delete(
+                    Endpoints.self, namespace: left.metadata.namespace, name: left.metadata.name, uid: left.metadata.uid)
             } catch let status as APIStatus where status.isNotFound {}
             return
         }
@@ -86,7 +87,9 @@ final class EndpointsController: Controller {
             groups[key] = group
             count += subset.addresses.count + subset.notReadyAddresses.count
         }
-        func order(_ left: EndpointAddress, _ right: EndpointAddress) -> Bool { (left.ip, left.targetRef?.uid ?? "") < (right.ip, right.targetRef?.uid ?? "") }
+        func order(_ left: EndpointAddress, _ right: EndpointAddress) -> Bool {
+            (left.ip, left.targetRef?.uid ?? "") < (right.ip, right.targetRef?.uid ?? "")
+        }
         var result = groups.sorted { $0.key < $1.key }.map { _, group in
             var group = group
             group.addresses.sort(by: order)
@@ -126,7 +129,7 @@ final class EndpointsController: Controller {
             if isOver { fresh.metadata.annotations[Self.overCapacityAnnotation] = "truncated" }
             fresh.subsets = subsets
             try await context.client.create(fresh)
-        } catch where PodControl.isNamespaceTerminating(error) {
+        } catch  where PodControl.isNamespaceTerminating(error) {
         } catch let status as APIStatus where status.isNotFound {}
     }
 }

@@ -71,6 +71,7 @@ enum ServiceBackends {
     /// The pods a service selects.
     static func pods(_ service: Service, _ pods: Informer<Pod>) -> [Pod] {
         let selector = service.spec.selector
-        return pods.inNamespace(service.metadata.namespace).filter { pod in selector.allSatisfy { pod.metadata.labels[$0.key] == $0.value } }
+        return pods.inNamespace(service.metadata.namespace).filter { pod in selector.allSatisfy { pod.metadata.labels[$0.key] == $0.value }
+        }
     }
 }

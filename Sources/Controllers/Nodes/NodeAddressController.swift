@@ -57,7 +57,9 @@ final class NodeAddressController: Controller {
 
     private static func parse(_ text: String) -> (base: UInt32, count: UInt32)? {
         let parts = text.split(separator: "/")
-        guard parts.count == 2, let bits = Int(parts[1]), (8...nodeMaskBits).contains(bits), let address = address(String(parts[0])) else { return nil }
+        guard parts.count == 2, let bits = Int(parts[1]), (8...nodeMaskBits).contains(bits), let address = address(String(parts[0])) else {
+            return nil
+        }
         return (address & ~UInt32(0) << UInt32(32 - bits), 1 << UInt32(nodeMaskBits - bits))
     }
 

@@ -17,7 +17,8 @@ final class NodeLifecycleController: Controller {
     private static let conditionTaints = [
         ("Ready", "False", notReadyTaint), ("Ready", "Unknown", unreachableTaint),
         ("MemoryPressure", "True", "node.kubernetes.io/memory-pressure"), ("DiskPressure", "True", "node.kubernetes.io/disk-pressure"),
-        ("PIDPressure", "True", "node.kubernetes.io/pid-pressure"), ("NetworkUnavailable", "True", "node.kubernetes.io/network-unavailable"),
+        ("PIDPressure", "True", "node.kubernetes.io/pid-pressure"),
+        ("NetworkUnavailable", "True", "node.kubernetes.io/network-unavailable"),
     ]
     private static let unschedulableTaint = "node.kubernetes.io/unschedulable"
 
@@ -160,7 +161,9 @@ final class NodeLifecycleController: Controller {
         let managed = Set(Self.conditionTaints.map(\.2) + [Self.unschedulableTaint])
         var wanted: [(key: String, effect: String)] = []
         var keepsInitial = false
-        for (type, status, taint) in Self.conditionTaints where condition(node, type)?.status == status { wanted.append((taint, "NoSchedule")) }
+        for (type, status, taint) in Self.conditionTaints where condition(node, type)?.status == status {
+            wanted.append((taint, "NoSchedule"))
+        }
         // A node that has never reported keeps the taint it was born with.
         if condition(node, "Ready") == nil { keepsInitial = true }
         if node.spec.unschedulable == true { wanted.append((Self.unschedulableTaint, "NoSchedule")) }
@@ -178,13 +181,15 @@ final class NodeLifecycleController: Controller {
         guard !missing.isEmpty || kept.count != node.spec.taints.count else { return }
         let now = KubeTime.text(context.time.now())
         var changed = node
-        changed.spec.taints = kept + missing.map { entry in
-            var taint = Taint()
-            taint.key = entry.key
-            taint.effect = entry.effect
-            taint.timeAdded = now
-            return taint
-        }
+        changed.spec.taints =
+            kept
+            + missing.map { entry in
+                var taint = Taint()
+                taint.key = entry.key
+                taint.effect = entry.effect
+                taint.timeAdded = now
+                return taint
+            }
         do { try await context.client.update(changed) } catch let status as APIStatus where status.isNotFound {}
     }
 

@@ -25,7 +25,8 @@ final class NodeTTLController: Controller {
         nodes.addHandler { [queue] event in
             if case .deleted = event { return }
             if case .updated(let old, let new) = event,
-                old.metadata.annotations[Self.annotation] == new.metadata.annotations[Self.annotation], new.metadata.annotations[Self.annotation] != nil
+                old.metadata.annotations[Self.annotation] == new.metadata.annotations[Self.annotation],
+                new.metadata.annotations[Self.annotation] != nil
             {
                 return
             }
@@ -41,7 +42,8 @@ final class NodeTTLController: Controller {
         let seconds = String(Self.steps.first { count <= $0.0 }?.1 ?? 300)
         guard node.metadata.annotations[Self.annotation] != seconds else { return }
         do {
-            try await context.client.patch(Node.self, name: name, .merge, ["metadata": ["annotations": [Self.annotation: .string(seconds)]]])
+            try await context.client.patch(
+                Node.self, name: name, .merge, ["metadata": ["annotations": [Self.annotation: .string(seconds)]]])
         } catch let status as APIStatus where status.isNotFound {}
     }
 }

@@ -41,7 +41,9 @@ final class PodGarbageController: Controller {
         let all = pods.all
         let finished = all.filter { $0.isTerminated && !$0.metadata.isBeingDeleted }
         if finished.count > context.options.terminatedPodsMax {
-            for pod in finished.sorted(by: { $0.metadata.creationSeconds < $1.metadata.creationSeconds }).prefix(finished.count - context.options.terminatedPodsMax) {
+            for pod in finished.sorted(by: { $0.metadata.creationSeconds < $1.metadata.creationSeconds }).prefix(
+                finished.count - context.options.terminatedPodsMax)
+            {
                 await remove(pod, nil)
             }
         }

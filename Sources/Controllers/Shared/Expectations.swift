@@ -18,12 +18,16 @@ final class Expectations: Sendable {
 
     func expectCreations(_ key: String, _ count: Int) {
         let now = time.now()
-        entries.withLock { $0[key, default: Entry(since: now)].creations += count; $0[key]?.since = now }
+        entries.withLock {
+            $0[key, default: Entry(since: now)].creations += count; $0[key]?.since = now
+        }
     }
 
     func expectDeletions(_ key: String, _ uids: some Sequence<String>) {
         let now = time.now()
-        entries.withLock { $0[key, default: Entry(since: now)].deletions.formUnion(uids); $0[key]?.since = now }
+        entries.withLock {
+            $0[key, default: Entry(since: now)].deletions.formUnion(uids); $0[key]?.since = now
+        }
     }
 
     func creationSeen(_ key: String) {

@@ -36,7 +36,9 @@ enum NodeFit {
         case "Exists": return value != nil
         case "DoesNotExist": return value == nil
         case "Gt", "Lt":
-            guard let value = value.flatMap({ Int64($0) }), let bound = requirement.values.first.flatMap({ Int64($0) }) else { return false }
+            guard let value = value.flatMap({ Int64($0) }), let bound = requirement.values.first.flatMap({ Int64($0) }) else {
+                return false
+            }
             return requirement.operator == "Gt" ? value > bound : value < bound
         default: return false
         }

@@ -60,7 +60,9 @@ struct PodControl: Sendable {
     }
 
     /// Runs `count` calls in batches of 1, 2, 4, ...; stops at the first batch with a failure. (A bad template then costs one call, not all.)
-    static func slowStart(_ count: Int, _ call: @escaping @Sendable (Int) async throws -> Void) async -> (succeeded: Int, error: (any Error)?) {
+    static func slowStart(_ count: Int, _ call: @escaping @Sendable (Int) async throws -> Void) async -> (
+        succeeded: Int, error: (any Error)?
+    ) {
         var done = 0
         var batch = 1
         while done < count {

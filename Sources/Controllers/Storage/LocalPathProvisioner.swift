@@ -31,7 +31,9 @@ final class LocalPathProvisioner: Controller {
         orphans = WorkQueue(name: "\(Self.name)-orphans", time: context.time)
         claims.addHandler { [queue] event in
             if case .deleted = event { return }
-            if event.object.metadata.annotations[VolumeFacts.storageProvisioner] == VolumeFacts.localPathProvisioner { queue.enqueue(event.object.key) }
+            if event.object.metadata.annotations[VolumeFacts.storageProvisioner] == VolumeFacts.localPathProvisioner {
+                queue.enqueue(event.object.key)
+            }
         }
         volumes.addHandler { [orphans] event in
             if event.object.metadata.isBeingDeleted { orphans.enqueue(event.object.metadata.name) }
@@ -67,7 +69,8 @@ final class LocalPathProvisioner: Controller {
         else { return }
         let name = "pvc-\(claim.metadata.uid)"
         guard volumes.get(name) == nil else { return }
-        guard let nodeName = claim.metadata.annotations[VolumeFacts.selectedNode] ?? nodes.all.map(\.metadata.name).min(), !nodeName.isEmpty else {
+        guard let nodeName = claim.metadata.annotations[VolumeFacts.selectedNode] ?? nodes.all.map(\.metadata.name).min(), !nodeName.isEmpty
+        else {
             throw APIStatus.internalError("no node to make the volume on")
         }
         guard claim.spec.volumeMode ?? "Filesystem" == "Filesystem" else {
@@ -79,11 +82,15 @@ final class LocalPathProvisioner: Controller {
         recorder.record(
             .normal, about: claim, reason: "Provisioning",
             message: "External provisioner is provisioning volume for claim \"\(claim.key)\"")
-        do { try await context.client.create(volume(name, claim, storageClass, nodeName)) } catch let status as APIStatus where status.isAlreadyExists { return }
+        do { try await context.client.create(volume(name, claim, storageClass, nodeName)) } catch let status as APIStatus
+            where status.isAlreadyExists
+        { return }
         recorder.record(.normal, about: claim, reason: "ProvisioningSucceeded", message: "Successfully provisioned volume \(name)")
     }
 
-    private func volume(_ name: String, _ claim: PersistentVolumeClaim, _ storageClass: StorageClass, _ nodeName: String) -> PersistentVolume {
+    private func volume(_ name: String, _ claim: PersistentVolumeClaim, _ storageClass: StorageClass, _ nodeName: String)
+        -> PersistentVolume
+    {
         var volume = PersistentVolume()
         volume.metadata.name = name
         volume.metadata.annotations = [
@@ -117,7 +124,8 @@ final class LocalPathProvisioner: Controller {
 
     /// No agent will remove the folder of a node that is gone, or that never had folders.
     private func forgetNode(_ name: String) async throws {
-        guard var volume = volumes.get(name), volume.metadata.isBeingDeleted, volume.metadata.finalizers.contains(VolumeFacts.localPathNode),
+        guard var volume = volumes.get(name), volume.metadata.isBeingDeleted,
+            volume.metadata.finalizers.contains(VolumeFacts.localPathNode),
             let nodeName = volume.metadata.annotations[VolumeFacts.localPathNode]
         else { return }
         if let node = nodes.get(nodeName), node.metadata.labels["martlet.dev/simulated"] == nil { return }

@@ -29,12 +29,16 @@ final class StorageProtectionController: Controller {
         claims.addHandler { [queue] event in
             let claim = event.object
             if case .deleted = event { return }
-            if claim.metadata.isBeingDeleted == claim.metadata.finalizers.contains(VolumeFacts.claimProtection) { queue.enqueue(.claim(claim.key)) }
+            if claim.metadata.isBeingDeleted == claim.metadata.finalizers.contains(VolumeFacts.claimProtection) {
+                queue.enqueue(.claim(claim.key))
+            }
         }
         volumes.addHandler { [queue] event in
             let volume = event.object
             if case .deleted = event { return }
-            if volume.metadata.isBeingDeleted == volume.metadata.finalizers.contains(VolumeFacts.volumeProtection) { queue.enqueue(.volume(volume.key)) }
+            if volume.metadata.isBeingDeleted == volume.metadata.finalizers.contains(VolumeFacts.volumeProtection) {
+                queue.enqueue(.volume(volume.key))
+            }
         }
         pods.addHandler { [queue, claims] event in
             var pod = event.object

@@ -67,7 +67,9 @@ final class VolumeBinderController: Controller {
             else { return try await setPhase(claim, "Pending") }
             return try await bind(volume, claim)
         }
-        if let named = volumes.all.first(where: { VolumeFacts.isFor($0, claim) && !$0.metadata.isBeingDeleted }), VolumeFacts.satisfies(named, claim) {
+        if let named = volumes.all.first(where: { VolumeFacts.isFor($0, claim) && !$0.metadata.isBeingDeleted }),
+            VolumeFacts.satisfies(named, claim)
+        {
             return try await bind(named, claim)
         }
         if claim.spec.storageClassName == nil, let fallback = defaultClass() {
@@ -103,7 +105,8 @@ final class VolumeBinderController: Controller {
     /// The smallest free volume that does.
     private func bestMatch(_ claim: PersistentVolumeClaim) -> PersistentVolume? {
         volumes.all.filter { volume in
-            volume.spec.claimRef == nil && !volume.metadata.isBeingDeleted && volume.status.phase != "Released" && volume.status.phase != "Failed"
+            volume.spec.claimRef == nil && !volume.metadata.isBeingDeleted && volume.status.phase != "Released"
+                && volume.status.phase != "Failed"
                 && VolumeFacts.satisfies(volume, claim) && (claim.spec.selector.map { $0.selector.matches(volume.metadata.labels) } ?? true)
         }.min { left, right in
             let (a, b) = (left.spec.capacity["storage"] ?? .zero, right.spec.capacity["storage"] ?? .zero)
@@ -225,14 +228,20 @@ final class VolumeBinderController: Controller {
         }
         if volume.status.phase != "Failed" { try await setPhase(&volume, "Released") }
         guard volume.spec.persistentVolumeReclaimPolicy == "Delete", !volume.metadata.isBeingDeleted else { return }
-        guard volume.metadata.annotations[VolumeFacts.provisionedBy] == VolumeFacts.localPathProvisioner || volume.spec.csi == nil else { return }
+        guard volume.metadata.annotations[VolumeFacts.provisionedBy] == VolumeFacts.localPathProvisioner || volume.spec.csi == nil else {
+            return
+        }
         if volume.metadata.annotations[VolumeFacts.provisionedBy] == nil, volume.spec.hostPath == nil {
-            recorder.record(.warning, about: volume, reason: "VolumeFailedDelete", message: "error getting deleter volume plugin for volume \"\(volume.metadata.name)\": no deletable volume plugin matched")
+            recorder.record(
+                .warning, about: volume, reason: "VolumeFailedDelete",
+                message: "error getting deleter volume plugin for volume \"\(volume.metadata.name)\": no deletable volume plugin matched")
             return try await setPhase(
                 &volume, "Failed", reason: "VolumeFailedDelete",
                 message: "error getting deleter volume plugin for volume \"\(volume.metadata.name)\": no deletable volume plugin matched")
         }
-        do { try await client.delete(PersistentVolume.self, name: volume.metadata.name, uid: volume.metadata.uid) } catch let status as APIStatus
-        where status.isNotFound {}
+        do { try await client.delete(PersistentVolume.self, name: volume.metadata.name, uid: volume.metadata.uid) } catch let status
+            as APIStatus
+            where status.isNotFound
+        {}
     }
 }

@@ -21,7 +21,8 @@ enum VolumeFacts {
     static let localPathNode = "martlet.dev/local-path-node"
 
     static func isFor(_ volume: PersistentVolume, _ claim: PersistentVolumeClaim) -> Bool {
-        guard let reference = volume.spec.claimRef, reference.name == claim.metadata.name, reference.namespace == claim.metadata.namespace else {
+        guard let reference = volume.spec.claimRef, reference.name == claim.metadata.name, reference.namespace == claim.metadata.namespace
+        else {
             return false
         }
         return reference.uid.isEmpty || reference.uid == claim.metadata.uid

@@ -51,13 +51,16 @@ final class DaemonSetController: Controller {
         let pod = event.object
         guard let owner = pod.metadata.controller else {
             if case .deleted = event { return }
-            for set in sets.inNamespace(pod.metadata.namespace) where set.spec.selector.selector.matches(pod.metadata.labels) { queue.enqueue(set.key) }
+            for set in sets.inNamespace(pod.metadata.namespace) where set.spec.selector.selector.matches(pod.metadata.labels) {
+                queue.enqueue(set.key)
+            }
             return
         }
         guard owner.kind == DaemonSet.resource.kind else { return }
         let key = "\(pod.metadata.namespace)/\(owner.name)"
         switch event {
-        case .added: if pod.metadata.isBeingDeleted { expectations.deletionSeen(key, pod.metadata.uid) } else { expectations.creationSeen(key) }
+        case .added:
+            if pod.metadata.isBeingDeleted { expectations.deletionSeen(key, pod.metadata.uid) } else { expectations.creationSeen(key) }
         case .updated: if pod.metadata.isBeingDeleted { expectations.deletionSeen(key, pod.metadata.uid) }
         case .deleted: expectations.deletionSeen(key, pod.metadata.uid)
         }
@@ -97,15 +100,21 @@ final class DaemonSetController: Controller {
             }
             try await writeStatus(sync, collisions)
             if let failure { throw failure }
-            let inUse = Set(all.filter { revision in owned.contains { $0.metadata.labels[TemplateHash.revisionLabel] == RevisionHistory<DaemonSet>.hash(revision) } }.map(\.metadata.name))
+            let inUse = Set(
+                all.filter { revision in
+                    owned.contains { $0.metadata.labels[TemplateHash.revisionLabel] == RevisionHistory<DaemonSet>.hash(revision) }
+                }.map(\.metadata.name))
             try await history.truncate(all, limit: set.spec.revisionHistoryLimit ?? 10, inUse: inUse.union([update.metadata.name]))
             if let seconds = sync.secondsToNextAvailable { await queue.add(key, afterSeconds: seconds) }
-        } catch where PodControl.isNamespaceTerminating(error) {}
+        } catch  where PodControl.isNamespaceTerminating(error) {}
     }
 
     private func carryOut(_ sync: DaemonSetSync, _ key: String) async -> (any Error)? {
         for (pod, reason) in sync.deletions {
-            if let reason { control.recorder.record(reason.isWarning ? .warning : .normal, about: sync.set, reason: reason.reason, message: reason.message) }
+            if let reason {
+                control.recorder.record(
+                    reason.isWarning ? .warning : .normal, about: sync.set, reason: reason.reason, message: reason.message)
+            }
             expectations.expectDeletions(key, [pod.metadata.uid])
         }
         let nodeNames = sync.creations

@@ -145,12 +145,16 @@ struct DaemonSetSync {
         }
         guard running.count > 1 else {
             // With surge, a replacement starts while the last pod ends.
-            if shouldRun, running.isEmpty, surge > 0, pods.allSatisfy({ $0.metadata.isBeingDeleted }) { creations.append(node.metadata.name) }
+            if shouldRun, running.isEmpty, surge > 0, pods.allSatisfy({ $0.metadata.isBeingDeleted }) {
+                creations.append(node.metadata.name)
+            }
             return
         }
         running.sort(by: oldestFirst)
         if surge > 0, let new = running.first(where: isUpdated), let old = running.first(where: { !isUpdated($0) }) {
-            for pod in running where pod.metadata.uid != new.metadata.uid && pod.metadata.uid != old.metadata.uid { deletions.append((pod, nil)) }
+            for pod in running where pod.metadata.uid != new.metadata.uid && pod.metadata.uid != old.metadata.uid {
+                deletions.append((pod, nil))
+            }
             if isAvailable(new) { deletions.append((old, nil)) }
             return
         }
@@ -223,6 +227,7 @@ struct DaemonSetSync {
     }
 
     var secondsToNextAvailable: Double? {
-        byNode.values.joined().compactMap { $0.availableFromSeconds(minReadySeconds: minReadySeconds) }.map { $0 - now }.filter { $0 > 0 }.min()
+        byNode.values.joined().compactMap { $0.availableFromSeconds(minReadySeconds: minReadySeconds) }.map { $0 - now }.filter { $0 > 0 }
+            .min()
     }
 }

@@ -71,7 +71,8 @@ final class DeploymentController: Controller {
         let candidates =
             replicaSets.indexed(PodControl.controllerIndex, deployment.metadata.uid)
             + replicaSets.indexed(PodControl.controllerIndex, "orphan/\(deployment.metadata.namespace)")
-        let owned = try await Claimer<Deployment, ReplicaSet>(client: context.client, owner: deployment, selector: selector).claim(candidates)
+        let owned = try await Claimer<Deployment, ReplicaSet>(client: context.client, owner: deployment, selector: selector).claim(
+            candidates)
         var rollout = DeploymentRollout(client: context.client, recorder: recorder, deployment: deployment, replicaSets: owned)
         do {
             if deployment.metadata.isBeingDeleted {
@@ -79,7 +80,7 @@ final class DeploymentController: Controller {
             } else {
                 try await rollout.run { [pods] replicaSet in pods.indexed(PodControl.controllerIndex, replicaSet.metadata.uid) }
             }
-        } catch where PodControl.isNamespaceTerminating(error) {
+        } catch  where PodControl.isNamespaceTerminating(error) {
             return
         } catch let status as APIStatus where status.isNotFound {
             return  // Gone meanwhile: its event brings the key back if there is anything left to do.

@@ -28,7 +28,11 @@ struct DeploymentRollout {
     func active(_ sets: [ReplicaSet]) -> [ReplicaSet] { sets.filter { $0.wantedReplicas > 0 } }
 
     mutating func replace(_ replicaSet: ReplicaSet) {
-        if let index = replicaSets.firstIndex(where: { $0.metadata.uid == replicaSet.metadata.uid }) { replicaSets[index] = replicaSet } else { replicaSets.append(replicaSet) }
+        if let index = replicaSets.firstIndex(where: { $0.metadata.uid == replicaSet.metadata.uid }) {
+            replicaSets[index] = replicaSet
+        } else {
+            replicaSets.append(replicaSet)
+        }
     }
 
     mutating func run(pods: (ReplicaSet) -> [Pod]) async throws {
@@ -192,7 +196,8 @@ struct DeploymentRollout {
             else { continue }
             do {
                 try await client.delete(
-                    ReplicaSet.self, namespace: set.metadata.namespace, name: set.metadata.name, uid: set.metadata.uid, propagation: .background)
+                    ReplicaSet.self, namespace: set.metadata.namespace, name: set.metadata.name, uid: set.metadata.uid,
+                    propagation: .background)
             } catch let status as APIStatus where status.isNotFound {}
             replicaSets.removeAll { $0.metadata.uid == set.metadata.uid }
         }

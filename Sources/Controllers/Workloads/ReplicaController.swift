@@ -72,7 +72,9 @@ final class ReplicaController<Owner: ReplicaKind>: Controller {
         }
         // An orphan may be adopted by whoever selects it.
         guard pod.metadata.controller == nil, !pod.metadata.labels.isEmpty else { return }
-        for owner in owners.inNamespace(pod.metadata.namespace) where owner.podSelector.matches(pod.metadata.labels) { queue.enqueue(owner.key) }
+        for owner in owners.inNamespace(pod.metadata.namespace) where owner.podSelector.matches(pod.metadata.labels) {
+            queue.enqueue(owner.key)
+        }
     }
 
     private func sync(_ key: String) async throws {
@@ -137,7 +139,9 @@ final class ReplicaController<Owner: ReplicaKind>: Controller {
         let siblings = owner.metadata.controller.map { owners.indexed(PodControl.controllerIndex, $0.uid) } ?? [owner]
         var counts: [String: Int] = [:]
         for sibling in siblings {
-            for pod in pods.indexed(PodControl.controllerIndex, sibling.metadata.uid) where pod.isActive { counts[pod.spec.nodeName, default: 0] += 1 }
+            for pod in pods.indexed(PodControl.controllerIndex, sibling.metadata.uid) where pod.isActive {
+                counts[pod.spec.nodeName, default: 0] += 1
+            }
         }
         return counts
     }

@@ -74,7 +74,8 @@ struct RevisionHistory<Owner: KubeObject>: Sendable {
         for revision in unused.prefix(unused.count - limit) {
             do {
                 try await client.delete(
-                    ControllerRevision.self, namespace: revision.metadata.namespace, name: revision.metadata.name, uid: revision.metadata.uid)
+                    ControllerRevision.self, namespace: revision.metadata.namespace, name: revision.metadata.name,
+                    uid: revision.metadata.uid)
             } catch let status as APIStatus where status.isNotFound {}
         }
     }

@@ -43,15 +43,20 @@ final class StatefulSetController: Controller {
             if owner.kind == StatefulSet.resource.kind { queue.enqueue("\(pod.metadata.namespace)/\(owner.name)") }
             return
         }
-        for set in sets.inNamespace(pod.metadata.namespace) where set.spec.selector.selector.matches(pod.metadata.labels) { queue.enqueue(set.key) }
+        for set in sets.inNamespace(pod.metadata.namespace) where set.spec.selector.selector.matches(pod.metadata.labels) {
+            queue.enqueue(set.key)
+        }
     }
 
     private func sync(_ key: String) async throws {
         guard let set = sets.get(key) else { return }
         let candidates =
             pods.indexed(PodControl.controllerIndex, set.metadata.uid)
-            + pods.indexed(PodControl.controllerIndex, "orphan/\(set.metadata.namespace)").filter { StatefulSetPods.ordinal($0, of: set) != nil }
-        let owned = try await Claimer<StatefulSet, Pod>(client: context.client, owner: set, selector: set.spec.selector.selector).claim(candidates)
+            + pods.indexed(PodControl.controllerIndex, "orphan/\(set.metadata.namespace)").filter {
+                StatefulSetPods.ordinal($0, of: set) != nil
+            }
+        let owned = try await Claimer<StatefulSet, Pod>(client: context.client, owner: set, selector: set.spec.selector.selector).claim(
+            candidates)
         if set.metadata.isBeingDeleted { return }
         let known = revisions.indexed(PodControl.controllerIndex, set.metadata.uid)
         var sync = StatefulSetSync(
@@ -60,7 +65,7 @@ final class StatefulSetController: Controller {
         do {
             let seconds = try await sync.run(known)
             if let seconds { await queue.add(key, afterSeconds: seconds) }
-        } catch where PodControl.isNamespaceTerminating(error) {
+        } catch  where PodControl.isNamespaceTerminating(error) {
         } catch {
             try? await sync.writeStatus()
             throw error

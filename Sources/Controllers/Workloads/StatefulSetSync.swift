@@ -68,7 +68,9 @@ struct StatefulSetSync {
     }
 
     private mutating func note(_ pod: Pod, by amount: Int) {
-        if revision(pod) == currentRevision.metadata.name { status.currentReplicas = max(0, (status.currentReplicas ?? 0) + amount).nonZero }
+        if revision(pod) == currentRevision.metadata.name {
+            status.currentReplicas = max(0, (status.currentReplicas ?? 0) + amount).nonZero
+        }
         if revision(pod) == updateRevision.metadata.name { status.updatedReplicas = max(0, (status.updatedReplicas ?? 0) + amount).nonZero }
     }
 
@@ -192,7 +194,8 @@ struct StatefulSetSync {
                 recorder.record(
                     .normal, about: set, reason: "SuccessfulCreate",
                     message:
-                        "create Claim \(claim.metadata.name) Pod \(set.metadata.name)-\(ordinal) in StatefulSet \(set.metadata.name) success")
+                        "create Claim \(claim.metadata.name) Pod \(set.metadata.name)-\(ordinal) in StatefulSet \(set.metadata.name) success"
+                )
             } catch let status as APIStatus where status.isAlreadyExists {}
         }
     }
@@ -207,7 +210,9 @@ struct StatefulSetSync {
     }
 
     private func repairIdentity(_ pod: Pod, _ ordinal: Int) async throws {
-        guard pod.metadata.labels[StatefulSetPods.nameLabel] != pod.metadata.name || pod.metadata.labels[StatefulSetPods.indexLabel] != String(ordinal)
+        guard
+            pod.metadata.labels[StatefulSetPods.nameLabel] != pod.metadata.name
+                || pod.metadata.labels[StatefulSetPods.indexLabel] != String(ordinal)
         else { return }
         try await client.patch(
             Pod.self, namespace: pod.metadata.namespace, name: pod.metadata.name, .merge,
