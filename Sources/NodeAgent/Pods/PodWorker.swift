@@ -36,6 +36,8 @@ actor PodWorker {
     /// Why a wanted change of resources cannot be made on this node.
     var resizeProblem: String?
     private var isAdopted = false
+    /// Refused at admission: it never had containers, and its status says so.
+    private var isRejected = false
     private var reader: PodRuntimeReader
     /// The API no longer has the pod.
     private var isGone = false
@@ -161,8 +163,22 @@ actor PodWorker {
         }
     }
 
+    /// A pod that does not fit is refused before anything of it runs; one that runs already has been admitted.
+    private func admit() {
+        guard !isAdopted, !pod.isStatic, !pod.isFinished, !pod.metadata.isBeingDeleted, runtime.sandboxes.isEmpty, pod.status.startTime == nil else { return }
+        // Of pods that came together the earlier ones have the room.
+        let others = context.pods.all.filter { $0.status.startTime != nil || $0.metadata.creationSeconds < pod.metadata.creationSeconds }
+        if let rejection = PodAdmission.check(pod, others: others, allocatable: context.facts.allocatable) {
+            context.event(.warning, pod, reason: rejection.reason, rejection.message)
+            failure = (rejection.reason, rejection.message)
+            graceSeconds = 0
+            isRejected = true
+        }
+    }
+
     private func sync() async throws {
         try await refreshRuntime()
+        admit()
         adopt()
         if phase == .running, let grace = reasonToEnd() { beginEnd(graceSeconds: grace) }
         switch phase {
@@ -311,6 +327,17 @@ actor PodWorker {
     }
 
     func buildStatus(isTerminating: Bool = false, isTerminal: Bool = false) -> PodStatus {
+        if isRejected, let failure {
+            var status = PodStatus()
+            status.phase = "Failed"
+            status.reason = failure.reason
+            status.message = failure.message
+            status.qosClass = pod.qualityOfService.rawValue
+            status.startTime = pod.status.startTime ?? lastStatus?.startTime ?? KubeTime.text(context.time.now())
+            status.observedGeneration = pod.metadata.generation
+            status.conditions = pod.status.conditions
+            return status
+        }
         var view = pod
         if let lastStatus {
             // What others write (readiness gates) comes from the API, the rest from our last word.
@@ -342,11 +369,19 @@ actor PodWorker {
         var delay = 0.05
         while let status = wanted, !isClosed, !isGone {
             wanted = nil
-            guard let patch = StatusPatch.make(uid: uid, old: pod.status, new: status) else { continue }
+            // A static pod is shown by its mirror, which has a UID of its own and may not be there yet.
+            let mirror = pod.isStatic ? context.pods.get(pod.key) : nil
+            if pod.isStatic, mirror?.isMirror != true {
+                callAgain(afterSeconds: 2)
+                break
+            }
+            let shownUID = mirror?.metadata.uid ?? uid
+            guard let patch = StatusPatch.make(uid: shownUID, old: mirror?.status ?? pod.status, new: status) else { continue }
             do {
                 let updated = try await context.client.patch(
                     Pod.self, namespace: pod.metadata.namespace, name: pod.metadata.name, .merge, patch, subresource: "status")
                 if updated.metadata.uid == uid { update(updated) }
+                if mirror != nil { pod.status = updated.status }
                 delay = 0.05
             } catch let error as APIStatus where error.isNotFound {
                 break

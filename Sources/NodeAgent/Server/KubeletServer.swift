@@ -131,9 +131,10 @@ final class KubeletServer: WireHandler {
         }
         let record: ContainerRecord?
         if options.previous {
-            // While a restart waits the ended container is the previous one.
-            let newest = runtime.newest(container)
-            record = newest?.state == .exited && !pod.isFinished && runtime.previous(container) == nil ? nil : runtime.previous(container)
+            // What the status calls the last state: while a restart waits, the container that ended just now.
+            let statuses = pod.status.containerStatuses + pod.status.initContainerStatuses
+            let last = statuses.first { $0.name == container }?.lastState?.terminated?.containerID.dropFirst("containerd://".count)
+            record = runtime.containers.first { $0.id == last.map(String.init(_:)) } ?? runtime.previous(container)
             guard record != nil else {
                 throw ServerRefusal(.badRequest, "previous terminated container \"\(container)\" in pod \"\(name)\" not found")
             }
