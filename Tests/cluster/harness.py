@@ -58,9 +58,16 @@ def eventually(function, seconds=30, every=0.1, what=""):
 
 
 def free_port():
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return s.getsockname()[1]
+    """A free port below the range of outgoing connections: a client that reconnects to a killed server's port in that range can meet itself
+    (TCP simultaneous open) and hold the port."""
+    while True:
+        port = random.randrange(15000, 30000)
+        with socket.socket() as s:
+            try:
+                s.bind(("0.0.0.0", port))
+                return port
+            except OSError:
+                continue
 
 
 def kubectls():

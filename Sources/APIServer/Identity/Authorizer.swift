@@ -221,6 +221,8 @@ enum NodeRules {
             return request.verb == "create"
                 && uses(node, "serviceaccounts", namespace: request.namespace, name: request.name, hub: hub, schema: schema)
         case ("/serviceaccounts", ""): return request.verb == "get"
+        // The agent lets go of a local volume once its folder is removed.
+        case ("/persistentvolumes", ""): return reads.contains(request.verb) || request.verb == "patch"
         default: return reads.contains(request.verb) && readable.contains(resource) && request.subresource.isEmpty
         }
     }
@@ -228,17 +230,21 @@ enum NodeRules {
     private static func uses(_ node: String, _ resource: String, namespace: String, name: String, hub: CacheHub, schema: Schema) -> Bool {
         guard let pods = schema.resource(group: "", version: "v1", plural: "pods"), let cache = hub.cache(pods.identity) else { return false }
         for pod in cache.all(namespace: namespace) where pod.attributes(cache.fields).fields["spec.nodeName"] == node {
-            if references(pod.json["spec"] ?? [:], resource, name) { return true }
+            if references(pod.json["spec"] ?? [:], resource, name, pod: pod.name) { return true }
         }
         return false
     }
 
-    private static func references(_ spec: JSON, _ resource: String, _ name: String) -> Bool {
+    private static func references(_ spec: JSON, _ resource: String, _ name: String, pod: String) -> Bool {
         func named(_ value: JSON?, _ key: String = "name") -> Bool { value?[key]?.string == name }
         switch resource {
         case "serviceaccounts": return named(spec, "serviceAccountName")
         case "persistentvolumeclaims":
-            return (spec["volumes"]?.array ?? []).contains { named($0["persistentVolumeClaim"], "claimName") }
+            return (spec["volumes"]?.array ?? []).contains { volume in
+                // A generic ephemeral volume has a claim named after pod and volume.
+                named(volume["persistentVolumeClaim"], "claimName")
+                    || (volume["ephemeral"] != nil && name == "\(pod)-\(volume["name"]?.string ?? "")")
+            }
         default: break
         }
         let isSecret = resource == "secrets"
