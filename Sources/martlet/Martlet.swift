@@ -14,6 +14,7 @@ struct Martlet: AsyncParsableCommand {
         version: "martlet 0.1.0 (Kubernetes \(KubernetesVersion.text))",
         subcommands: [
             UpCommand.self, DownCommand.self, StatusCommand.self, KubeconfigCommand.self, ServerCommand.self,
-            AgentCommand.self, ImageCommand.self,
+            AgentCommand.self, ImageCommand.self, ValidateCommand.self, SnapshotCommand.self, DoctorCommand.self, DrillCommand.self,
+            IncidentCommand.self, CertsCommand.self,
         ])
 }

@@ -121,3 +121,23 @@ def bad_kubeconfig():
         equal(code, 1, "exit status")
         contains(err, text)
     shutil.rmtree(folder)
+
+
+@test("validate says offline what the server would say; commands that are not there yet say so", "simulated")
+def validate():
+    folder = tempfile.mkdtemp()
+    good, bad = folder + "/good.yaml", folder + "/bad.yaml"
+    open(good, "w").write("apiVersion: v1\nkind: ConfigMap\nmetadata: {name: a}\n---\napiVersion: v1\nkind: Pod\nmetadata: {name: p}\nspec: {containers: [{name: c, image: i}]}\n")
+    contains(run([harness.MARTLET, "validate", good]), 'Pod "p" is valid')
+    open(bad, "w").write("apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: d}\nspec: {replicas: -1, selector: {matchLabels: {a: b}}, template: {metadata: {labels: {a: c}}, spec: {contaners: [], containers: [{name: c, image: i}]}}}\n---\napiVersion: apps/v1\nkind: Deploymnt\n")
+    code, out, _ = run([harness.MARTLET, "validate", folder], ok=None)
+    equal(code, 1, "exit status")
+    for text in ('unknown field "spec.template.spec.contaners"', "spec.replicas: Invalid value: -1: must be greater than or equal to 0",
+                 "`selector` does not match template `labels`", "did you mean Deployment in version \"apps/v1\"?"):
+        contains(out, text)
+    equal(len(json.loads(run([harness.MARTLET, "validate", good, "--output", "json"]))), 2, "results")
+    shutil.rmtree(folder)
+    for command in (["snapshot", "save"], ["doctor"], ["drill", "run", "F1101"], ["incident", "list"], ["certs", "list"]):
+        code, _, err = run([harness.MARTLET] + command, ok=None)
+        equal(code, 1, "exit status of " + command[0])
+        contains(err, "`martlet %s` is not supported yet" % command[0])

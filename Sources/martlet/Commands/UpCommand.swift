@@ -55,7 +55,7 @@ struct UpCommand: AsyncParsableCommand {
         if previous == nil, nodes == nil, simulatedNodes == nil { state.nodes = 1 }
         if let port { state.port = port }
         if state.nodes > 0 { try checkHost() }
-        try checkPort(state.port)
+        try await checkPort(state.port, patient: previous != nil)
         try folder.create()
         if detach {
             try await runDetached(folder, state)
@@ -75,10 +75,27 @@ struct UpCommand: AsyncParsableCommand {
         }
     }
 
+    /// A killed process holds its sockets until its last thread is gone, which can take a moment after its pid has become a zombie.
+    private static let portSecondsMax = 3.0
+
     /// The port must be free before anything is changed.
-    private func checkPort(_ port: Int) throws {
+    ///
+    /// - Parameter patient: this cluster ran before, so the one that holds the port may be its own remains.
+    private func checkPort(_ port: Int, patient: Bool) async throws {
+        let time = SystemTime()
+        let end = time.now() + (patient ? Self.portSecondsMax : 0)
+        while let problem = Self.portProblem(port) {
+            guard time.now() < end else {
+                throw CommandFailure("listen tcp 0.0.0.0:\(port): \(problem); stop what uses the port, or choose another with --port")
+            }
+            try await time.sleep(seconds: 0.02)
+        }
+    }
+
+    /// Why the port cannot be listened on; nil when it can.
+    private static func portProblem(_ port: Int) -> String? {
         let descriptor = socket(AF_INET, Int32(SOCK_STREAM.rawValue), 0)
-        guard descriptor >= 0 else { return }
+        guard descriptor >= 0 else { return nil }
         defer { close(descriptor) }
         var yes: Int32 = 1
         setsockopt(descriptor, SOL_SOCKET, SO_REUSEADDR, &yes, socklen_t(MemoryLayout<Int32>.size))
@@ -88,10 +105,8 @@ struct UpCommand: AsyncParsableCommand {
         let result = withUnsafePointer(to: &address) { pointer in
             pointer.withMemoryRebound(to: sockaddr.self, capacity: 1) { bind(descriptor, $0, socklen_t(MemoryLayout<sockaddr_in>.size)) }
         }
-        guard result == 0, listen(descriptor, 1) == 0 else {
-            throw CommandFailure(
-                "listen tcp 0.0.0.0:\(port): \(String(cString: strerror(errno)).lowercased()); stop what uses the port, or choose another with --port")
-        }
+        guard result == 0, listen(descriptor, 1) == 0 else { return String(cString: strerror(errno)).lowercased() }
+        return nil
     }
 
     private func runDetached(_ folder: DataFolder, _ state: ClusterState) async throws {
