@@ -236,6 +236,11 @@ def stream_tests(version, path):
         k("cp", folder + "/there", "dns:/tmp/there")
         k("cp", "dns:/tmp/there", folder + "/back")
         equal(open(folder + "/back").read(), "x" * 300000, "cp")
+        name = "attached-" + version.replace(".", "-")
+        out = k("run", name, "--image=busybox:1.36", "--image-pull-policy=IfNotPresent", "--restart=Never", "-i", "--quiet", "--",
+                "sh", "-c", "read word; echo got $word; sleep 1", stdin="something\n", timeout=60)
+        contains(out, "got something", "attach with input")
+        k("delete", "pod", name, "--grace-period=1")
         local = harness.free_port()
         forward = subprocess.Popen([path, "--kubeconfig", c.data + "/kubeconfig", "port-forward", "pod/web-0", "%d:80" % local],
                                    stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)

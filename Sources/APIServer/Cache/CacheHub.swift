@@ -10,7 +10,13 @@ package final class CacheHub: StoreObserver {
         var caches: [String: ResourceCache] = [:]
         var watch: (any StoreWatch)?
         var failed: StoreError?
+        /// Every event up to here is in the caches.
+        var seen: Revision = 0
+        var waiting: [(revision: Revision, continuation: CheckedContinuation<Void, Never>)] = []
     }
+
+    /// Changes before the start that are read back from the store, so that watches of before go on without a new list.
+    private static let replayedRevisions: Revision = 2000
 
     static let root = "/registry/"
 
@@ -25,7 +31,9 @@ package final class CacheHub: StoreObserver {
     /// Makes the caches, loads them and follows the store from there.
     package func start(_ resources: [ResourceSchema]) async throws(StoreError) {
         for resource in resources where resource.verbs.contains("list") { add(resource.identity, SelectableFields.of(resource.identity)) }
-        let everything = try await store.range(prefix: Self.root)
+        let current = store.currentRevision
+        // The caches start a little in the past and replay the store's history: it becomes the history of their watches.
+        let everything = try await state(at: max(1, current - Self.replayedRevisions))
         var records: [String: [StoreRecord]] = [:]
         for record in everything.records {
             guard let prefix = Self.prefix(ofKey: record.key) else { continue }
@@ -33,8 +41,32 @@ package final class CacheHub: StoreObserver {
         }
         let caches = state.withLock { $0.caches }
         for (prefix, cache) in caches { cache.load(records[prefix] ?? [], revision: everything.revision) }
+        state.withLock { $0.seen = everything.revision }
         let watch = try await store.watch(prefix: Self.root, after: everything.revision, observer: self)
         state.withLock { $0.watch = watch }
+        await reached(current)
+    }
+
+    /// All objects at a revision, or at the oldest one that is still there.
+    private func state(at revision: Revision) async throws(StoreError) -> RangeResult {
+        do {
+            return try await store.range(prefix: Self.root, startingAt: nil, limit: 0, atRevision: revision)
+        } catch {
+            guard case .compacted(let oldest) = error, oldest > revision else { throw error }
+            return try await store.range(prefix: Self.root, startingAt: nil, limit: 0, atRevision: oldest)
+        }
+    }
+
+    /// Returns when the caches have every change up to a revision.
+    private func reached(_ revision: Revision) async {
+        await withCheckedContinuation { continuation in
+            let done = state.withLock { state in
+                if state.seen >= revision || state.failed != nil { return true }
+                state.waiting.append((revision, continuation))
+                return false
+            }
+            if done { continuation.resume() }
+        }
     }
 
     @discardableResult
@@ -69,11 +101,24 @@ package final class CacheHub: StoreObserver {
             guard let prefix = Self.prefix(ofKey: event.record.key), let cache = caches[prefix] else { continue }
             cache.apply(event)
         }
+        let woken = state.withLock { state in
+            state.seen = max(state.seen, revision)
+            if state.waiting.isEmpty { return [] as [CheckedContinuation<Void, Never>] }
+            let ready = state.waiting.filter { $0.revision <= revision }.map(\.continuation)
+            state.waiting.removeAll { $0.revision <= revision }
+            return ready
+        }
+        for continuation in woken { continuation.resume() }
     }
 
     package func ended(_ error: StoreError) {
         logger.error("the watch on the store ended: \(error)")
-        state.withLock { $0.failed = error }
+        let woken = state.withLock { state in
+            state.failed = error
+            defer { state.waiting = [] }
+            return state.waiting.map(\.continuation)
+        }
+        for continuation in woken { continuation.resume() }
     }
 
     package var failure: StoreError? { state.withLock { $0.failed } }
