@@ -20,6 +20,8 @@ struct ControlPlaneOptions: Sendable {
     var advertiseAddress = "127.0.0.1"
     var extraAddresses: [String] = []
     var staticTokens: [String: UserInfo] = [:]
+    /// Nodes without containers, run in this process.
+    var simulatedNodes = 0
     /// Components that do not run: `scheduler`, `controllers`.
     var disabled: Set<String> = []
     var serviceCIDR = "10.96.0.0/16"
@@ -74,6 +76,8 @@ final class ControlPlane: Sendable {
         var authentication = AuthenticationConfiguration(
             signer: try TokenSigner(pem: pki.serviceAccountKey.keyPEM), verifier: TokenVerifier(keys: [verifierKey]))
         authentication.staticTokens = options.staticTokens
+        let join = try JoinToken.ofServer(options.folder, authorityPEM: pki.authority.pair.certificatePEM)
+        authentication.staticTokens[join.secret] = UserInfo(name: JoinToken.userName, groups: [JoinToken.group])
         var configuration = APIServerConfiguration(authentication: authentication)
         configuration.serviceCIDR = options.serviceCIDR
         configuration.advertiseAddress = options.advertiseAddress
@@ -99,32 +103,34 @@ final class ControlPlane: Sendable {
         }
         return ControlPlane(
             options: options, server: server, pki: pki, store: store, wire: wire,
-            components: startComponents(server: server, options: options, authorityPEM: pki.authority.pair.certificatePEM))
+            components: startComponents(server: server, options: options, pki: pki))
     }
 
-    private static func startComponents(server: APIServer, options: ControlPlaneOptions, authorityPEM: String) -> [Task<Void, Never>] {
-        var tasks: [Task<Void, Never>] = []
+    private static func startComponents(server: APIServer, options: ControlPlaneOptions, pki: ClusterPKI) -> [Task<Void, Never>] {
+        // One cache and one decoding of each event for all; each writes as itself, through a client of its own.
+        let factory = InformerFactory(client: KubeClient(transport: LocalTransport(server: server, component: "martlet")))
+        func client(_ component: String) -> KubeClient { KubeClient(transport: LocalTransport(server: server, component: component)) }
+        // All handlers are in place before the first informer starts.
+        var runs: [@Sendable () async -> Void] = []
         if !options.disabled.contains("controllers") {
-            let client = KubeClient(transport: LocalTransport(server: server, component: "kube-controller-manager"))
             var controllerOptions = ControllerOptions()
-            controllerOptions.clusterCertificatePEM = authorityPEM
+            controllerOptions.clusterCertificatePEM = pki.authority.pair.certificatePEM
             controllerOptions.clusterCIDR = options.clusterCIDR
             controllerOptions.localPathFolder = options.localPathFolder
-            let manager = ControllerManager(factory: InformerFactory(client: client), client: client, options: controllerOptions)
-            tasks.append(Task { await manager.run() })
+            controllerOptions.certificateSigner = CertificateSigner(
+                authority: pki.authority, reservedAddresses: [serviceAddress(options.serviceCIDR), options.advertiseAddress])
+            let manager = ControllerManager(factory: factory, client: client("kube-controller-manager"), options: controllerOptions)
+            runs.append { await manager.run() }
         }
         if !options.disabled.contains("scheduler") {
-            let client = KubeClient(transport: LocalTransport(server: server, component: "kube-scheduler"))
-            let scheduler = Scheduler(factory: InformerFactory(client: client), client: client)
-            tasks.append(Task { await scheduler.run() })
+            let scheduler = Scheduler(factory: factory, client: client("kube-scheduler"))
+            runs.append { await scheduler.run() }
         }
-        return tasks
-    }
-
-    /// Runs nodes without containers until the task is cancelled.
-    func simulateNodes(_ count: Int) async {
-        let client = KubeClient(transport: LocalTransport(server: server, component: "simulated-node"))
-        await SimulatedNodes(count: count, client: client, factory: InformerFactory(client: client)).run()
+        if options.simulatedNodes > 0 {
+            let nodes = SimulatedNodes(count: options.simulatedNodes, client: client("simulated-node"), factory: factory)
+            runs.append { await nodes.run() }
+        }
+        return runs.map { run in Task { await run() } }
     }
 
     private static func serviceAddress(_ cidr: String) -> String {
