@@ -1,6 +1,7 @@
 import APIServer
 import Controllers
 import FoundationEssentials
+import KubeAPI
 import KubeClient
 import KubeMeta
 import Logging
@@ -52,24 +53,39 @@ final class ControlPlane: Sendable {
     /// Starts everything; returns when requests are answered.
     static func start(_ options: ControlPlaneOptions) async throws -> ControlPlane {
         try options.folder.create()
-        let store: SQLiteStore
-        do throws(StoreError) {
-            store = try SQLiteStore(folder: options.folder.store)
-        } catch {
-            throw CommandFailure(describe(error, options.folder))
-        }
+        // Opening the store, making keys and reading the schema do not need each other: they share the time of a start.
+        async let opening = Blocking.run { Result { () throws(StoreError) in try SQLiteStore(folder: options.folder.store) } }
+        async let reading = Blocking.run { Schema.builtIn }
         let addresses = ["127.0.0.1", serviceAddress(options.serviceCIDR), options.advertiseAddress] + options.extraAddresses
-        let pki: ClusterPKI
-        do {
-            pki = try ClusterPKI(
-                folder: options.folder.pki,
-                names: SubjectNames(
-                    dnsNames: [
-                        "localhost", "kubernetes", "kubernetes.default", "kubernetes.default.svc", "kubernetes.default.svc.cluster.local",
-                    ], ipAddresses: Array(Set(addresses)).sorted()), nowSeconds: Int64(SystemTime().now()))
-        } catch {
-            throw CommandFailure("the certificates in \(options.folder.pki) cannot be used: \(error)")
+        let keys = await Blocking.run {
+            Result {
+                try ClusterPKI.load(
+                    folder: options.folder.pki,
+                    names: SubjectNames(
+                        dnsNames: [
+                            "localhost", "kubernetes", "kubernetes.default", "kubernetes.default.svc", "kubernetes.default.svc.cluster.local",
+                        ], ipAddresses: Array(Set(addresses)).sorted()), nowSeconds: Int64(SystemTime().now()))
+            }
         }
+        let store: SQLiteStore
+        switch await opening {
+        case .success(let opened): store = opened
+        case .failure(let error): throw CommandFailure(describe(error, options.folder))
+        }
+        do {
+            return try await start(options, store: store, pki: try keys.get(), schema: await reading)
+        } catch let error as CertificateFailure {
+            await store.close()
+            throw CommandFailure("the certificates in \(options.folder.pki) cannot be used: \(error)")
+        } catch {
+            await store.close()
+            throw error
+        }
+    }
+
+    private static func start(_ options: ControlPlaneOptions, store: SQLiteStore, pki: ClusterPKI, schema: Schema) async throws -> ControlPlane {
+        // The new keys reach the disk while the store is filled; nobody is answered before they have.
+        async let saving = Blocking.run { Result { try pki.save() } }
         let verifierKey = try TokenKey(pem: pki.serviceAccountKey.certificatePEM)
         var authentication = AuthenticationConfiguration(
             signer: try TokenSigner(pem: pki.serviceAccountKey.keyPEM), verifier: TokenVerifier(keys: [verifierKey]))
@@ -82,19 +98,18 @@ final class ControlPlane: Sendable {
         configuration.kubeletClient = pki.apiServerKubeletClient
         configuration.kubeletAuthorityPEM = pki.authority.pair.certificatePEM
         configuration.authority = pki.authority
-        let server = APIServer(store: store, configuration: configuration)
-        try await server.start()
-
+        let server = APIServer(store: store, configuration: configuration, schema: schema)
         let wire = WireServer(
             configuration: WireConfiguration(
                 host: options.host, port: options.port,
                 tls: WireTLS(
                     certificateChainPEM: pki.apiServer.certificatePEM, privateKeyPEM: pki.apiServer.keyPEM,
                     clientCAPEM: pki.authority.pair.certificatePEM)), handler: server)
+        try await server.start()
+        try await saving.get()
         do {
             _ = try await wire.start()
         } catch let error as WireError {
-            await store.close()
             throw CommandFailure("\(error); stop what uses the port, or choose another with --port")
         }
         return ControlPlane(
