@@ -57,6 +57,10 @@ package struct LocalTransport: KubeTransport {
                 try await Eviction(registry: registry, schema: server.schema).evict(
                     namespace: request.namespace, name: request.name, try DeletionOptions(body: body["deleteOptions"], query: query), user: user)
                 return ["kind": "Status", "status": "Success"]
+            case ("subjectaccessreviews", nil):
+                var review = body
+                review["status"] = try server.subjectAccess(body["spec"], request.kind)
+                return review
             case (_, nil): return try await registry.create(resource, namespace: request.namespace, body, options).object(request.kind)
             default: throw APIStatus.methodNotAllowed()
             }

@@ -29,5 +29,8 @@ package struct ControllerOptions: Sendable {
     /// The default StorageClass is made when it is missing.
     package var createsLocalPathStorageClass = true
 
+    /// Reads and signs certificate requests; nil: nobody does, and requests wait for a signer from elsewhere.
+    package var certificateSigner: CertificateSigner?
+
     package init() {}
 }

@@ -41,22 +41,14 @@ package struct FieldSet: Sendable, Equatable {
     package mutating func subtract(_ other: FieldSet) {
         if other.isMember { isMember = false }
         for (key, child) in other.children {
-            guard var mine = children[key] else { continue }
-            mine.subtract(child)
-            children[key] = mine.isEmpty ? nil : mine
+            change(key) { $0.subtract(child) }
         }
     }
 
     /// Removes every path of the other set with all that lies below it.
     package mutating func removeSubtrees(_ other: FieldSet) {
         for (key, child) in other.children {
-            guard var mine = children[key] else { continue }
-            if child.isMember {
-                children[key] = nil
-            } else {
-                mine.removeSubtrees(child)
-                children[key] = mine.isEmpty ? nil : mine
-            }
+            if child.isMember { children[key] = nil } else { change(key) { $0.removeSubtrees(child) } }
         }
     }
 
@@ -72,13 +64,19 @@ package struct FieldSet: Sendable, Equatable {
 
     /// The set without the subtree below a path of steps.
     package mutating func remove(_ path: ArraySlice<String>) {
-        guard let first = path.first, var child = children[first] else { return }
+        guard let first = path.first else { return }
         if path.count == 1 {
             children[first] = nil
-            return
+        } else {
+            change(first) { $0.remove(path.dropFirst()) }
         }
-        child.remove(path.dropFirst())
-        children[first] = child.isEmpty ? nil : child
+    }
+
+    /// Changes a child in its place, so that its table is not copied; a child left empty goes.
+    private mutating func change(_ key: String, _ body: (inout FieldSet) -> Void) {
+        guard let index = children.index(forKey: key) else { return }
+        body(&children.values[index])
+        if children.values[index].isEmpty { children.remove(at: index) }
     }
 
     package mutating func insert(_ path: ArraySlice<String>) {
@@ -134,7 +132,7 @@ package enum FieldWalk {
         guard let object = value.object else { return .leaf }
         for (key, member) in object {
             let field = type?.field(key)
-            set.children["f:\(key)"] = fields(of: member, topology: field?.topology, field?.type)
+            set.children["f:" + key] = fields(of: member, topology: field?.topology, field?.type)
         }
         return set
     }
@@ -146,7 +144,7 @@ package enum FieldWalk {
             var set = FieldSet()
             for (key, member) in object {
                 let (memberTopology, memberType) = inner(type, key, member)
-                set.children["f:\(key)"] = fields(of: member, topology: memberTopology, memberType)
+                set.children["f:" + key] = fields(of: member, topology: memberTopology, memberType)
             }
             return set
         case (.map(let keys), .array(let elements)):
@@ -206,10 +204,10 @@ package enum FieldWalk {
         for (key, value) in new {
             let (topology, inner) = inner(type, key, value)
             let before = old[key] ?? (type.flatMap { zeroMember($0, key) })
-            compareValues(before, value, topology ?? deduced(value), inner, "f:\(key)", &change)
+            compareValues(before, value, topology ?? deduced(value), inner, "f:" + key, &change)
         }
         for (key, _) in old where new[key] == nil {
-            change.removed.children["f:\(key)"] = .leaf
+            change.removed.children["f:" + key] = .leaf
         }
     }
 
@@ -284,7 +282,7 @@ package enum FieldWalk {
         case (.granular, .object(let object)):
             for (key, member) in object {
                 let (memberTopology, memberType) = inner(type, key, member)
-                set.children["f:\(key)"] = added(member, memberTopology ?? deduced(member), memberType)
+                set.children["f:" + key] = added(member, memberTopology ?? deduced(member), memberType)
             }
         case (.map(let keys), .array(let elements)):
             for element in elements {

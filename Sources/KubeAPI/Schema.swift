@@ -60,28 +60,39 @@ package struct FieldSchema: Sendable {
 /// A message of the API. Filled once while the schema is parsed, before any other task can see it; never changed after.
 package final class TypeSchema: @unchecked Sendable {
     package let name: String
-    package fileprivate(set) var fields: [FieldSchema] = []
+    package private(set) var fields: [FieldSchema] = []
     private var positions: [String: Int] = [:]
-    private var numbers: [Int: Int] = [:]
-    package fileprivate(set) var group = ""
-    package fileprivate(set) var version = ""
+    /// Position by protobuf number; -1 for a number without a field. The numbers of the API are small.
+    private var numbers: [Int] = []
+    package internal(set) var group = ""
+    package internal(set) var version = ""
     /// Empty for a type that is no kind.
-    package fileprivate(set) var kind = ""
-    package fileprivate(set) var isAtomic = false
-
-    init(name: String) { self.name = name }
+    package internal(set) var kind = ""
+    package internal(set) var isAtomic = false
 
     /// `DeploymentSpec`, or for a kind its own name.
-    package var goName: String { name.split(separator: ".").last.map(String.init) ?? name }
+    package let goName: String
+
+    init(name: String) {
+        self.name = name
+        goName = name.utf8.lastIndex(of: UInt8(ascii: ".")).map { String(name[name.utf8.index(after: $0)...]) } ?? name
+    }
 
     package func field(_ name: String) -> FieldSchema? { positions[name].map { fields[$0] } }
 
-    package func field(number: Int) -> FieldSchema? { numbers[number].map { fields[$0] } }
+    package func field(number: Int) -> FieldSchema? {
+        numbers.indices.contains(number) && numbers[number] >= 0 ? fields[numbers[number]] : nil
+    }
 
-    fileprivate func append(_ field: FieldSchema) {
-        if field.protobufNumber > 0 { numbers[field.protobufNumber] = fields.count }
-        positions[field.name] = fields.count
-        fields.append(field)
+    /// Sets all fields at once, so that the tables are made in their final size.
+    func setFields(_ fields: [FieldSchema]) {
+        self.fields = fields
+        positions = Dictionary(minimumCapacity: fields.count)
+        numbers = Array(repeating: -1, count: (fields.map(\.protobufNumber).max() ?? -1) + 1)
+        for (position, field) in fields.enumerated() {
+            positions[field.name] = position
+            if field.protobufNumber > 0 { numbers[field.protobufNumber] = position }
+        }
     }
 }
 
@@ -118,135 +129,15 @@ package final class Schema: Sendable {
     private let byKind: [String: TypeSchema]
 
     init(text: StaticString) {
-        var types: [String: TypeSchema] = [:]
-        var scalars: [Substring: Substring] = [:]
-        let whole = text.withUTF8Buffer { String(decoding: $0, as: UTF8.self) }
-        let lines = whole.utf8.split(separator: UInt8(ascii: "\n"))
-
-        // First the names, so that fields can refer to types that come later.
-        for line in lines where line.first != UInt8(ascii: " ") {
-            let words = line.split(separator: UInt8(ascii: " "))
-            guard words.count > 1 else { continue }
-            switch Substring(words[0]) {
-            case "type":
-                let type = TypeSchema(name: String(Substring(words[1])))
-                for word in words.dropFirst(2) {
-                    if Substring(word) == "atomic" { type.isAtomic = true }
-                    let parts = word.split(separator: UInt8(ascii: "/"), omittingEmptySubsequences: false)
-                    if parts.count == 3 {
-                        type.group = String(Substring(parts[0]))
-                        type.version = String(Substring(parts[1]))
-                        type.kind = String(Substring(parts[2]))
-                    }
-                }
-                types[type.name] = type
-            case "scalar": scalars[Substring(words[1])] = words.count > 2 ? Substring(words[2]) : ""
-            default: break
-            }
-        }
-
-        func valueType(_ text: Substring) -> ValueType {
-            if text.hasPrefix("[]") { return .list(valueType(text.dropFirst(2))) }
-            if text.hasPrefix("map[string]") { return .map(valueType(text.dropFirst(11))) }
-            switch text {
-            case "string": return .string
-            case "string:byte": return .bytes
-            case "boolean": return .bool
-            case "integer:int32": return .integer(bits: 32)
-            case "integer:int64": return .integer(bits: 64)
-            case "number:double": return .double
-            case "api/resource.Quantity": return .quantity
-            case "util/intstr.IntOrString": return .intOrString
-            case "meta/v1.Time": return .time
-            case "meta/v1.MicroTime": return .microTime
-            default: break
-            }
-            if let type = types[String(text)] { return .object(type) }
-            return scalars[text] == "object" ? .anyObject : .any
-        }
-
-        var resources: [ResourceSchema] = []
-        var current: TypeSchema?
-        for line in lines {
-            let words = line.split(separator: UInt8(ascii: " ")).map { Substring($0) }
-            guard words.count > 1 else { continue }
-            if line.first != UInt8(ascii: " ") {
-                current = words[0] == "type" ? types[String(words[1])] : nil
-                if words[0] == "resource", words.count >= 8 {
-                    let group = words[2] == "-" ? "" : String(words[2])
-                    let kind = String(words[4])
-                    func list(_ name: String) -> [String] {
-                        words.dropFirst(8).first { $0.hasPrefix(name) }
-                            .map { $0.dropFirst(name.count).split(separator: ",").map(String.init) } ?? []
-                    }
-                    let type = types.values.first { $0.group == group && $0.version == words[3] && $0.kind == kind }
-                    resources.append(
-                        ResourceSchema(
-                            identity: ResourceKind(
-                                group: group, version: String(words[3]), plural: String(words[1]), kind: kind,
-                                namespaced: words[6] == "namespaced"),
-                            singular: String(words[5]), verbs: words[7].split(separator: ",").map(String.init), shortNames: list("short="),
-                            categories: list("categories="), subresources: [], type: type ?? TypeSchema(name: "unknown.\(kind)")))
-                }
-            } else if let type = current {
-                type.append(Self.field(words, valueType(words[1])))
-            } else if words[0] == "sub", words.count >= 5, !resources.isEmpty {
-                let parts = words[3].split(separator: "/")
-                resources[resources.count - 1].subresources.append(
-                    SubresourceSchema(
-                        name: String(words[1]), kind: String(words[2]), group: parts.count == 2 ? String(parts[0]) : "",
-                        version: words[3] == "-" ? "" : String(parts.last ?? ""), verbs: words[4].split(separator: ",").map(String.init)))
-            }
-        }
-        self.types = types
-        self.resources = resources
+        (types, resources) = text.withUTF8Buffer { SchemaParser.parse(SchemaWord($0)) }
         var byPath: [String: Int] = [:]
         for (index, resource) in resources.enumerated() {
             byPath["\(resource.identity.group)/\(resource.identity.version)/\(resource.identity.plural)"] = index
         }
         self.byPath = byPath
         var byKind: [String: TypeSchema] = [:]
-        for type in types.values where !type.kind.isEmpty { byKind["\(type.group)/\(type.version)/\(type.kind)"] = type }
+        for type in types.values where !type.kind.isEmpty { byKind[SchemaParser.kindKey(type.group, type.version, type.kind)] = type }
         self.byKind = byKind
-    }
-
-    private static func field(_ words: [Substring], _ type: ValueType) -> FieldSchema {
-        var field = FieldSchema(
-            name: String(words[0]), type: type, protobufNumber: 0, required: false, topology: .granular, mergeKey: nil, mergesList: false,
-            retainsKeys: false, enumValues: [])
-        var listTopology: Topology?
-        var mapAtomic = false
-        for word in words.dropFirst(2) {
-            if let number = Int(word) {
-                field.protobufNumber = number
-            } else if word == "required" {
-                field.required = true
-            } else if word.hasPrefix("list=") {
-                let value = word.dropFirst(5)
-                if value.hasPrefix("map:") {
-                    listTopology = .map(keys: value.dropFirst(4).split(separator: ",").map(String.init))
-                } else {
-                    listTopology = value == "set" ? .set : .atomic
-                }
-            } else if word.hasPrefix("merge=") {
-                field.mergeKey = String(word.dropFirst(6))
-            } else if word.hasPrefix("strategy=") {
-                let strategies = word.dropFirst(9).split(separator: ",")
-                field.mergesList = strategies.contains("merge")
-                field.retainsKeys = strategies.contains("retainKeys")
-            } else if word.hasPrefix("map=") {
-                mapAtomic = word.dropFirst(4) == "atomic"
-            } else if word.hasPrefix("enum=") {
-                field.enumValues = word.dropFirst(5).split(separator: "|", omittingEmptySubsequences: false).map(String.init)
-            }
-        }
-        switch type {
-        case .list: field.topology = listTopology ?? .atomic
-        case .map: field.topology = mapAtomic ? .atomic : .granular
-        case .object(let schema): field.topology = mapAtomic || schema.isAtomic ? .atomic : .granular
-        default: field.topology = .atomic
-        }
-        return field
     }
 
     package func resource(group: String, version: String, plural: String) -> ResourceSchema? {

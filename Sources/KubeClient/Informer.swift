@@ -172,7 +172,7 @@ public final class Informer<Object: KubeObject>: Sendable {
         let list = try await client.list(
             Object.self, namespace: scope.namespace, labelSelector: scope.labelSelector, fieldSelector: scope.fieldSelector)
         var events: [InformerEvent<Object>] = []
-        let (handlers, waiting) = state.withLock { state in
+        let handlers = state.withLock { state in
             var gone = state.objects
             for object in list.items {
                 gone[object.key] = nil
@@ -181,11 +181,15 @@ public final class Informer<Object: KubeObject>: Sendable {
             for key in gone.keys { if let event = Self.remove(key, &state) { events.append(event) } }
             state.resourceVersion = list.resourceVersion
             state.lastHeardSeconds = client.time.now()
-            state.synced = true
-            defer { state.waiting = [] }
-            return (state.handlers, state.waiting)
+            return state.handlers
         }
         for event in events { for handler in handlers { handler(event) } }
+        // Not before: what waits for the first list counts on its handlers having seen it, also when another component started us.
+        let waiting = state.withLock { state in
+            state.synced = true
+            defer { state.waiting = [] }
+            return state.waiting
+        }
         for continuation in waiting { continuation.resume() }
     }
 

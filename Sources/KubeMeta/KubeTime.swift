@@ -22,14 +22,27 @@ public enum KubeTime {
         let day = dayOfYear - (153 * monthIndex + 2) / 5 + 1
         let month = monthIndex < 10 ? monthIndex + 3 : monthIndex - 9
         let year = yearOfEra + era * 400 + (month <= 2 ? 1 : 0)
-        var text = "\(pad(year, 4))-\(pad(month, 2))-\(pad(day, 2))T\(pad(rest / 3600, 2)):\(pad(rest / 60 % 60, 2)):\(pad(rest % 60, 2))"
-        if let microseconds { text += ".\(pad(microseconds, 6))" }
-        return text + "Z"
-    }
-
-    private static func pad(_ value: Int64, _ width: Int) -> String {
-        let text = String(value)
-        return text.count >= width ? text : String(repeating: "0", count: width - text.count) + text
+        // Every object that is written carries some times: digits into one buffer, no strings between.
+        return String(unsafeUninitializedCapacity: 27) { buffer in
+            var count = 0
+            func put(_ value: Int64, _ width: Int, _ end: Unicode.Scalar) {
+                var left = value.magnitude
+                for place in stride(from: width - 1, through: 0, by: -1) {
+                    buffer[count + place] = UInt8(ascii: "0") + UInt8(left % 10)
+                    left /= 10
+                }
+                buffer[count + width] = UInt8(ascii: end)
+                count += width + 1
+            }
+            put(min(max(year, 0), 9999), 4, "-")  // RFC 3339 has years of four digits.
+            put(month, 2, "-")
+            put(day, 2, "T")
+            put(rest / 3600, 2, ":")
+            put(rest / 60 % 60, 2, ":")
+            put(rest % 60, 2, microseconds == nil ? "Z" : ".")
+            if let microseconds { put(microseconds, 6, "Z") }
+            return count
+        }
     }
 
     /// Seconds since 1970 of an RFC 3339 time, with a fraction or an offset if it has one. Nil when the text is none.

@@ -126,17 +126,18 @@ package struct CertificateAuthority: Sendable {
     ///
     /// - Returns: the certificate as PEM.
     package func sign(
-        _ request: CertificateRequest, usages: [CertificateUsage], nowSeconds: Int64, lifetimeSeconds: Int64 = leafLifetimeSeconds
+        _ request: CertificateRequest, usages: [CertificateUsage], keyEncipherment: Bool = true, nowSeconds: Int64,
+        lifetimeSeconds: Int64 = leafLifetimeSeconds
     ) throws -> String {
         let leaf = try signed(
             subject: request.request.subject, publicKey: request.request.publicKey, names: request.generalNames, usages: usages,
-            notBeforeSeconds: nowSeconds - Self.backdateSeconds, notAfterSeconds: nowSeconds + lifetimeSeconds)
+            keyEncipherment: keyEncipherment, notBeforeSeconds: nowSeconds - Self.backdateSeconds, notAfterSeconds: nowSeconds + lifetimeSeconds)
         return try leaf.serializeAsPEM().pemString + "\n"
     }
 
     private func signed(
         subject: DistinguishedName, publicKey: Certificate.PublicKey, names: [GeneralName], usages: [CertificateUsage],
-        notBeforeSeconds: Int64, notAfterSeconds: Int64
+        keyEncipherment: Bool = true, notBeforeSeconds: Int64, notAfterSeconds: Int64
     ) throws -> Certificate {
         let usage = try ExtendedKeyUsage(usages.map { $0 == .serverAuth ? .serverAuth : .clientAuth })
         return try Certificate(
@@ -144,7 +145,7 @@ package struct CertificateAuthority: Sendable {
             notValidBefore: date(notBeforeSeconds), notValidAfter: date(min(notAfterSeconds, self.notAfterSeconds)),
             issuer: certificate.subject, subject: subject,
             extensions: Certificate.Extensions {
-                Critical(KeyUsage(digitalSignature: true, keyEncipherment: true))
+                Critical(KeyUsage(digitalSignature: true, keyEncipherment: keyEncipherment))
                 usage
                 Critical(BasicConstraints.notCertificateAuthority)
                 if let identifier = try certificate.extensions.subjectKeyIdentifier {

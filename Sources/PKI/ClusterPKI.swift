@@ -20,12 +20,31 @@ package struct ClusterPKI: Sendable {
     /// Public and private half of the service account key (`sa.pub`, `sa.key`).
     package let serviceAccountKey: CertificatePair
 
-    /// Loads `folder` or makes what it lacks.
+    private let files: KeyFolder
+    private let unsaved: [KeyFile]
+
+    /// Loads `folder` or makes what it lacks, and saves what it made.
     ///
     /// - Parameters:
     ///   - names: what `apiserver.crt` must cover beside what it covers already.
     ///   - nowSeconds: Unix time.
     package init(folder: String, names: SubjectNames, nowSeconds: Int64) throws {
+        self = try Self.load(folder: folder, names: names, nowSeconds: nowSeconds)
+        try save()
+    }
+
+    /// Like `init`, but what was made is not saved yet: a start goes on while `save` waits for the disk. Nothing signed by it may be
+    /// handed out before `save` has returned.
+    package static func load(folder: String, names: SubjectNames, nowSeconds: Int64) throws -> ClusterPKI {
+        try ClusterPKI(unsavedIn: folder, names: names, nowSeconds: nowSeconds)
+    }
+
+    /// Makes what `load` made durable.
+    package func save() throws {
+        if !unsaved.isEmpty { try files.replace(unsaved) }
+    }
+
+    private init(unsavedIn folder: String, names: SubjectNames, nowSeconds: Int64) throws {
         self.folder = folder
         let files = try KeyFolder(path: folder)
         let loader = Loader(files: files, nowSeconds: nowSeconds)
@@ -49,15 +68,27 @@ package struct ClusterPKI: Sendable {
         controllerManager = try client("controller-manager", "system:kube-controller-manager", [], of: authority)
         scheduler = try client("scheduler", "system:kube-scheduler", [], of: authority)
         serviceAccountKey = try loader.serviceAccountKey()
-        try files.sync()
+        self.files = files
+        unsaved = loader.unsaved
     }
 }
 
-/// Reads pairs from files and repairs them. A key is always written before its certificate, so what a crash leaves behind is at
+/// Reads pairs from files and repairs them. A key always takes its place before its certificate, so what a crash leaves behind is at
 /// worst a key without a certificate.
-private struct Loader {
-    let files: KeyFolder
-    let nowSeconds: Int64
+private final class Loader {
+    private let files: KeyFolder
+    private let nowSeconds: Int64
+    /// What was made, in the order in which it must be written.
+    private(set) var unsaved: [KeyFile] = []
+
+    init(files: KeyFolder, nowSeconds: Int64) {
+        self.files = files
+        self.nowSeconds = nowSeconds
+    }
+
+    private func write(_ name: String, _ text: String, isPrivate: Bool) {
+        unsaved.append(KeyFile(name: name, text: text, isPrivate: isPrivate))
+    }
 
     func authority(_ name: String, commonName: String) throws -> CertificateAuthority {
         let key = try files.read(name + ".key")
@@ -73,8 +104,8 @@ private struct Loader {
             }
         }
         let authority = try CertificateAuthority.create(commonName: commonName, keyPEM: key, nowSeconds: nowSeconds)
-        if key == nil { try files.write(name + ".key", authority.pair.keyPEM, isPrivate: true) }
-        try files.write(name + ".crt", authority.pair.certificatePEM, isPrivate: false)
+        if key == nil { write(name + ".key", authority.pair.keyPEM, isPrivate: true) }
+        write(name + ".crt", authority.pair.certificatePEM, isPrivate: false)
         return authority
     }
 
@@ -101,8 +132,8 @@ private struct Loader {
             }
         }
         let pair = try issue(wanted)
-        try files.write(name + ".key", pair.keyPEM, isPrivate: true)
-        try files.write(name + ".crt", pair.certificatePEM, isPrivate: false)
+        write(name + ".key", pair.keyPEM, isPrivate: true)
+        write(name + ".crt", pair.certificatePEM, isPrivate: false)
         return pair
     }
 
@@ -112,12 +143,12 @@ private struct Loader {
             if let known = try files.read("sa.pub"), let parsed = try? TokenKey(pem: known), parsed.keyID == signer.publicKey.keyID {
                 return CertificatePair(certificatePEM: known, keyPEM: key)
             }
-            try files.write("sa.pub", signer.publicKey.pem, isPrivate: false)
+            write("sa.pub", signer.publicKey.pem, isPrivate: false)
             return CertificatePair(certificatePEM: signer.publicKey.pem, keyPEM: key)
         }
         let pair = TokenSigner.createKey()
-        try files.write("sa.key", pair.keyPEM, isPrivate: true)
-        try files.write("sa.pub", pair.certificatePEM, isPrivate: false)
+        write("sa.key", pair.keyPEM, isPrivate: true)
+        write("sa.pub", pair.certificatePEM, isPrivate: false)
         return pair
     }
 }

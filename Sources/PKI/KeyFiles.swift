@@ -4,8 +4,15 @@ import Glibc
 import Darwin
 #endif
 
+/// A file that is to be written.
+struct KeyFile: Sendable {
+    var name: String
+    var text: String
+    var isPrivate: Bool
+}
+
 /// Files that are either complete or absent: written beside, synced, renamed.
-struct KeyFolder {
+struct KeyFolder: Sendable {
     let path: String
 
     /// Makes the folder (and its parents), closed to others.
@@ -37,26 +44,34 @@ struct KeyFolder {
         }
     }
 
-    /// Replaces a file. Private files are readable by the owner only, from their first byte on.
-    func write(_ name: String, _ text: String, isPrivate: Bool) throws {
-        let target = path + "/" + name
-        let temporary = target + ".new"
+    /// Replaces files in their order: all are written and synced beside the old ones, then renamed, then the renames are synced.
+    func replace(_ files: [KeyFile]) throws {
+        for file in files { try writeBeside(file) }
+        for file in files {
+            let target = path + "/" + file.name
+            guard rename(target + ".new", target) == 0 else { throw failure("rename \(target).new") }
+        }
+        try sync()
+    }
+
+    /// Private files are readable by the owner only, from their first byte on.
+    private func writeBeside(_ file: KeyFile) throws {
+        let temporary = path + "/" + file.name + ".new"
         unlink(temporary)
-        let descriptor = open(temporary, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, isPrivate ? 0o600 : 0o644)
+        let descriptor = open(temporary, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, file.isPrivate ? 0o600 : 0o644)
         guard descriptor >= 0 else { throw failure("create \(temporary)") }
         defer { close(descriptor) }
-        var bytes = Array(text.utf8)[...]
+        var bytes = Array(file.text.utf8)[...]
         while !bytes.isEmpty {
             let count = bytes.withUnsafeBytes { writeBytes(descriptor, $0.baseAddress, $0.count) }
             if count < 0 { throw failure("write \(temporary)") }
             bytes = bytes.dropFirst(count)
         }
         guard fsync(descriptor) == 0 else { throw failure("sync \(temporary)") }
-        guard rename(temporary, target) == 0 else { throw failure("rename \(temporary)") }
     }
 
     /// Makes the renames durable.
-    func sync() throws {
+    private func sync() throws {
         let descriptor = open(path, O_RDONLY | O_CLOEXEC)
         guard descriptor >= 0 else { throw failure("open \(path)") }
         defer { close(descriptor) }

@@ -50,8 +50,7 @@ package struct Kubeconfig: Sendable {
     /// Writes the file atomically, readable by the owner only.
     package func write(folder: String, name: String) throws {
         let files = try KeyFolder(path: folder)
-        try files.write(name, yaml, isPrivate: true)
-        try files.sync()
+        try files.replace([KeyFile(name: name, text: yaml, isPrivate: true)])
     }
 
     private func base64(_ text: String) -> String { Data(text.utf8).base64EncodedString() }

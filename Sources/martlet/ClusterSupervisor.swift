@@ -50,6 +50,7 @@ final class ClusterSupervisor: Sendable {
         options.clusterCIDR = "\(state.podPrefix).0.0/16"
         let path = folder.path
         options.localPathFolder = { "\(DataFolder.node($0, in: path))/volumes" }
+        options.simulatedNodes = state.simulatedNodes
         if let plan { options.advertiseAddress = plan.gateway }
         if let tokenAuthFile { options.staticTokens = try TokenFile.load(tokenAuthFile) }
 
@@ -66,10 +67,6 @@ final class ClusterSupervisor: Sendable {
                 let files = try NodeFiles(folder: folder, host: host, plan: plan, port: state.port, pki: plane.pki)
                 tasks.append(Task { [self] in await keepAgent(host, files, cgroups) })
             }
-        }
-        if state.simulatedNodes > 0 {
-            let count = state.simulatedNodes
-            tasks.append(Task { await plane.simulateNodes(count) })
         }
         let waiter = ReadyWaiter(folder: folder, started: started, nodes: state.nodes + state.simulatedNodes)
         let folder = folder

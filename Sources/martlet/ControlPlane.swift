@@ -1,6 +1,7 @@
 import APIServer
 import Controllers
 import FoundationEssentials
+import KubeAPI
 import KubeClient
 import KubeMeta
 import Logging
@@ -20,6 +21,8 @@ struct ControlPlaneOptions: Sendable {
     var advertiseAddress = "127.0.0.1"
     var extraAddresses: [String] = []
     var staticTokens: [String: UserInfo] = [:]
+    /// Nodes without containers, run in this process.
+    var simulatedNodes = 0
     /// Components that do not run: `scheduler`, `controllers`.
     var disabled: Set<String> = []
     var serviceCIDR = "10.96.0.0/16"
@@ -52,28 +55,45 @@ final class ControlPlane: Sendable {
     /// Starts everything; returns when requests are answered.
     static func start(_ options: ControlPlaneOptions) async throws -> ControlPlane {
         try options.folder.create()
-        let store: SQLiteStore
-        do throws(StoreError) {
-            store = try SQLiteStore(folder: options.folder.store)
-        } catch {
-            throw CommandFailure(describe(error, options.folder))
-        }
+        // Opening the store, making keys and reading the schema do not need each other: they share the time of a start.
+        async let opening = Blocking.run { Result { () throws(StoreError) in try SQLiteStore(folder: options.folder.store) } }
+        async let reading = Blocking.run { Schema.builtIn }
         let addresses = ["127.0.0.1", serviceAddress(options.serviceCIDR), options.advertiseAddress] + options.extraAddresses
-        let pki: ClusterPKI
-        do {
-            pki = try ClusterPKI(
-                folder: options.folder.pki,
-                names: SubjectNames(
-                    dnsNames: [
-                        "localhost", "kubernetes", "kubernetes.default", "kubernetes.default.svc", "kubernetes.default.svc.cluster.local",
-                    ], ipAddresses: Array(Set(addresses)).sorted()), nowSeconds: Int64(SystemTime().now()))
-        } catch {
-            throw CommandFailure("the certificates in \(options.folder.pki) cannot be used: \(error)")
+        let keys = await Blocking.run {
+            Result {
+                try ClusterPKI.load(
+                    folder: options.folder.pki,
+                    names: SubjectNames(
+                        dnsNames: [
+                            "localhost", "kubernetes", "kubernetes.default", "kubernetes.default.svc", "kubernetes.default.svc.cluster.local",
+                        ], ipAddresses: Array(Set(addresses)).sorted()), nowSeconds: Int64(SystemTime().now()))
+            }
         }
+        let store: SQLiteStore
+        switch await opening {
+        case .success(let opened): store = opened
+        case .failure(let error): throw CommandFailure(describe(error, options.folder))
+        }
+        do {
+            return try await start(options, store: store, pki: try keys.get(), schema: await reading)
+        } catch let error as CertificateFailure {
+            await store.close()
+            throw CommandFailure("the certificates in \(options.folder.pki) cannot be used: \(error)")
+        } catch {
+            await store.close()
+            throw error
+        }
+    }
+
+    private static func start(_ options: ControlPlaneOptions, store: SQLiteStore, pki: ClusterPKI, schema: Schema) async throws -> ControlPlane {
+        // The new keys reach the disk while the store is filled; nobody is answered before they have.
+        async let saving = Blocking.run { Result { try pki.save() } }
         let verifierKey = try TokenKey(pem: pki.serviceAccountKey.certificatePEM)
         var authentication = AuthenticationConfiguration(
             signer: try TokenSigner(pem: pki.serviceAccountKey.keyPEM), verifier: TokenVerifier(keys: [verifierKey]))
         authentication.staticTokens = options.staticTokens
+        let join = try JoinToken.ofServer(options.folder, authorityPEM: pki.authority.pair.certificatePEM)
+        authentication.staticTokens[join.secret] = UserInfo(name: JoinToken.userName, groups: [JoinToken.group])
         var configuration = APIServerConfiguration(authentication: authentication)
         configuration.serviceCIDR = options.serviceCIDR
         configuration.advertiseAddress = options.advertiseAddress
@@ -82,49 +102,50 @@ final class ControlPlane: Sendable {
         configuration.kubeletClient = pki.apiServerKubeletClient
         configuration.kubeletAuthorityPEM = pki.authority.pair.certificatePEM
         configuration.authority = pki.authority
-        let server = APIServer(store: store, configuration: configuration)
-        try await server.start()
-
+        let server = APIServer(store: store, configuration: configuration, schema: schema)
         let wire = WireServer(
             configuration: WireConfiguration(
                 host: options.host, port: options.port,
                 tls: WireTLS(
                     certificateChainPEM: pki.apiServer.certificatePEM, privateKeyPEM: pki.apiServer.keyPEM,
                     clientCAPEM: pki.authority.pair.certificatePEM)), handler: server)
+        try await server.start()
+        try await saving.get()
         do {
             _ = try await wire.start()
         } catch let error as WireError {
-            await store.close()
             throw CommandFailure("\(error); stop what uses the port, or choose another with --port")
         }
         return ControlPlane(
             options: options, server: server, pki: pki, store: store, wire: wire,
-            components: startComponents(server: server, options: options, authorityPEM: pki.authority.pair.certificatePEM))
+            components: startComponents(server: server, options: options, pki: pki))
     }
 
-    private static func startComponents(server: APIServer, options: ControlPlaneOptions, authorityPEM: String) -> [Task<Void, Never>] {
-        var tasks: [Task<Void, Never>] = []
+    private static func startComponents(server: APIServer, options: ControlPlaneOptions, pki: ClusterPKI) -> [Task<Void, Never>] {
+        // One cache and one decoding of each event for all; each writes as itself, through a client of its own.
+        let factory = InformerFactory(client: KubeClient(transport: LocalTransport(server: server, component: "martlet")))
+        func client(_ component: String) -> KubeClient { KubeClient(transport: LocalTransport(server: server, component: component)) }
+        // All handlers are in place before the first informer starts.
+        var runs: [@Sendable () async -> Void] = []
         if !options.disabled.contains("controllers") {
-            let client = KubeClient(transport: LocalTransport(server: server, component: "kube-controller-manager"))
             var controllerOptions = ControllerOptions()
-            controllerOptions.clusterCertificatePEM = authorityPEM
+            controllerOptions.clusterCertificatePEM = pki.authority.pair.certificatePEM
             controllerOptions.clusterCIDR = options.clusterCIDR
             controllerOptions.localPathFolder = options.localPathFolder
-            let manager = ControllerManager(factory: InformerFactory(client: client), client: client, options: controllerOptions)
-            tasks.append(Task { await manager.run() })
+            controllerOptions.certificateSigner = CertificateSigner(
+                authority: pki.authority, reservedAddresses: [serviceAddress(options.serviceCIDR), options.advertiseAddress])
+            let manager = ControllerManager(factory: factory, client: client("kube-controller-manager"), options: controllerOptions)
+            runs.append { await manager.run() }
         }
         if !options.disabled.contains("scheduler") {
-            let client = KubeClient(transport: LocalTransport(server: server, component: "kube-scheduler"))
-            let scheduler = Scheduler(factory: InformerFactory(client: client), client: client)
-            tasks.append(Task { await scheduler.run() })
+            let scheduler = Scheduler(factory: factory, client: client("kube-scheduler"))
+            runs.append { await scheduler.run() }
         }
-        return tasks
-    }
-
-    /// Runs nodes without containers until the task is cancelled.
-    func simulateNodes(_ count: Int) async {
-        let client = KubeClient(transport: LocalTransport(server: server, component: "simulated-node"))
-        await SimulatedNodes(count: count, client: client, factory: InformerFactory(client: client)).run()
+        if options.simulatedNodes > 0 {
+            let nodes = SimulatedNodes(count: options.simulatedNodes, client: client("simulated-node"), factory: factory)
+            runs.append { await nodes.run() }
+        }
+        return runs.map { run in Task { await run() } }
     }
 
     private static func serviceAddress(_ cidr: String) -> String {

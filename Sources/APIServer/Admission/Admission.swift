@@ -16,7 +16,7 @@ final class Admission: Sendable {
     }
 
     private func object(_ group: String, _ version: String, _ plural: String, namespace: String = "", name: String) -> JSON? {
-        resource(group, version, plural).flatMap { hub.cache($0.identity)?.get(namespace: namespace, name: name)?.json }
+        resource(group, version, plural).flatMap { hub.cache($0.identity)?.get(namespace: namespace, name: name)?.keptJSON }
     }
 
     private func resource(_ group: String, _ version: String, _ plural: String) -> ResourceSchema? {
@@ -25,7 +25,7 @@ final class Admission: Sendable {
 
     private func all(_ group: String, _ version: String, _ plural: String, namespace: String = "") -> [JSON] {
         guard let resource = resource(group, version, plural) else { return [] }
-        return (hub.cache(resource.identity)?.all(namespace: namespace) ?? []).map(\.json)
+        return (hub.cache(resource.identity)?.all(namespace: namespace) ?? []).map(\.keptJSON)
     }
 
     // MARK: Create

@@ -70,6 +70,14 @@ enum DefaultRoles {
         rule("create delete deletecollection get list patch update watch", groups: "rbac.authorization.k8s.io", "rolebindings roles"),
     ]
 
+    private static let requests = "system:certificates.k8s.io:certificatesigningrequests"
+
+    private static func approver(_ signer: String) -> JSON {
+        role("system:certificates.k8s.io:\(signer)-approver", [
+            rule("approve", groups: "certificates.k8s.io", "signers", names: ["kubernetes.io/\(signer)"]),
+        ])
+    }
+
     static var clusterRoles: [JSON] {
         [
             role("cluster-admin", [rule("*", groups: "*", "*"), paths("*", ["*"])]),
@@ -95,6 +103,11 @@ enum DefaultRoles {
                 rule("create patch update", groups: "core events.k8s.io", "events"), rule("list watch", groups: "discovery.k8s.io", "endpointslices"),
             ]),
             role("system:node-bootstrapper", [rule("create get list watch", groups: "certificates.k8s.io", "certificatesigningrequests")]),
+            role(requests + ":nodeclient", [rule("create", groups: "certificates.k8s.io", "certificatesigningrequests/nodeclient")]),
+            role(requests + ":selfnodeclient", [rule("create", groups: "certificates.k8s.io", "certificatesigningrequests/selfnodeclient")]),
+            // Martlet's own: upstream leaves serving certificates to a human or another controller.
+            role(requests + ":selfnodeserver", [rule("create", groups: "certificates.k8s.io", "certificatesigningrequests/selfnodeserver")]),
+            approver("legacy-unknown"), approver("kube-apiserver-client"), approver("kube-apiserver-client-kubelet"), approver("kubelet-serving"),
             role("system:node", []),
             role("system:persistent-volume-provisioner", [
                 rule("create delete get list watch", groups: "core", "persistentvolumes"), rule("get list update watch", groups: "core", "persistentvolumeclaims"),
@@ -131,6 +144,11 @@ enum DefaultRoles {
             binding("system:public-info-viewer", role: "system:public-info-viewer", [("Group", "system:authenticated"), ("Group", "system:unauthenticated")]),
             binding("system:service-account-issuer-discovery", role: "system:service-account-issuer-discovery", [("Group", "system:serviceaccounts")]),
             binding("system:node-proxier", role: "system:node-proxier", [("User", "system:kube-proxy"), ("Group", "system:nodes")]),
+            // As kubeadm sets up a cluster that nodes join by token.
+            binding("system:node-bootstrapper", role: "system:node-bootstrapper", [("Group", "system:bootstrappers")]),
+            binding("system:node-autoapprove-bootstrap", role: requests + ":nodeclient", [("Group", "system:bootstrappers")]),
+            binding("system:node-autoapprove-certificate-rotation", role: requests + ":selfnodeclient", [("Group", "system:nodes")]),
+            binding("system:node-autoapprove-serving", role: requests + ":selfnodeserver", [("Group", "system:nodes")]),
             binding("system:kube-controller-manager", role: "system:kube-controller-manager", [("User", "system:kube-controller-manager")]),
             binding("system:kube-scheduler", role: "system:kube-scheduler", [("User", "system:kube-scheduler")]),
         ]

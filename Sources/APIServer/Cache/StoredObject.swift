@@ -14,7 +14,15 @@ package final class StoredObject: Sendable {
     package let revision: Revision
     package let createRevision: Revision
     package let bytes: ByteBuffer
-    private let lazyAttributes = Mutex<ObjectAttributes?>(nil)
+    private let decoded = Mutex(Decoded())
+
+    /// What was read out of the bytes so far.
+    private struct Decoded {
+        var attributes: ObjectAttributes?
+        var tree: JSON?
+        /// The tree stays as long as the object.
+        var isKept = false
+    }
 
     /// What a stored value begins with: the codec writes metadata first.
     static let metadataPrefix = Array("{\"metadata\":{".utf8)
@@ -38,18 +46,79 @@ package final class StoredObject: Sendable {
         bytes = buffer
     }
 
-    /// The decoded value. It is not kept: a tree takes several times the room of its bytes.
-    package var json: JSON {
+    /// The decoded value. A change is looked at by several readers in this process soon after one another (informers, selectors, the next
+    /// write), so the tree is shared and stays a while; not for good, because it takes several times the room of its bytes.
+    package var json: JSON { tree(keeping: false) }
+
+    /// The decoded value of an object that many other requests look at, such as the namespace of what they create: decoded once.
+    package var keptJSON: JSON { tree(keeping: true) }
+
+    private func tree(keeping: Bool) -> JSON {
+        guard bytes.readableBytes <= RecentTrees.objectBytesMax else { return decode() }
+        var isFresh = false
+        // Decoded under the lock: a second reader waits some microseconds instead of doing the work again.
+        let tree = decoded.withLock { decoded in
+            if keeping { decoded.isKept = true }
+            if let known = decoded.tree { return known }
+            isFresh = true
+            let tree = decode()
+            decoded.tree = tree
+            return tree
+        }
+        if isFresh, !keeping { RecentTrees.shared.note(self) }
+        return tree
+    }
+
+    private func decode() -> JSON {
         var duplicates: [String] = []
         return (try? bytes.parseJSON(duplicates: &duplicates)) ?? .null
     }
 
+    fileprivate func forgetTree() {
+        // Taken out under the lock, freed after it.
+        _ = decoded.withLock { decoded -> JSON? in
+            guard !decoded.isKept else { return nil }
+            defer { decoded.tree = nil }
+            return decoded.tree
+        }
+    }
+
     /// What selectors look at, read once.
     package func attributes(_ fields: SelectableFields) -> ObjectAttributes {
-        if let known = lazyAttributes.withLock({ $0 }) { return known }
+        if let known = decoded.withLock({ $0.attributes }) { return known }
         let fresh = ObjectAttributes(json: json, fields: fields)
-        lazyAttributes.withLock { $0 = fresh }
+        decoded.withLock { $0.attributes = fresh }
         return fresh
+    }
+}
+
+/// The objects whose trees are in memory for now: a ring, so that their number is bounded.
+private final class RecentTrees: Sendable {
+    static let shared = RecentTrees()
+    private static let treesMax = 256
+    /// The tree of a larger object is never shared.
+    static let objectBytesMax = 16 << 10
+
+    private struct Ring {
+        var objects: [StoredObject] = []
+        var next = 0
+    }
+
+    private let ring = Mutex(Ring())
+
+    func note(_ object: StoredObject) {
+        let leaving: StoredObject? = ring.withLock { ring in
+            if ring.objects.count < Self.treesMax {
+                ring.objects.append(object)
+                return nil
+            }
+            defer {
+                ring.objects[ring.next] = object
+                ring.next = (ring.next + 1) % Self.treesMax
+            }
+            return ring.objects[ring.next]
+        }
+        leaving?.forgetTree()
     }
 }
 

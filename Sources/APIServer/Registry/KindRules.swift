@@ -94,16 +94,28 @@ enum KindRules {
         case "certificatesigningrequests.certificates.k8s.io":
             if case .subresource("approval") = scope {
                 var kept = old
-                kept.set(new["status"]?["conditions"], at: "status", "conditions")
+                let conditions = (new["status"]?["conditions"]?.array ?? []).map { withTimes($0, registry.now()) }
+                if !conditions.isEmpty { kept.set(.array(conditions), at: "status", "conditions") }
                 kept.set(new["metadata"]?["managedFields"], at: "metadata", "managedFields")
                 new = kept
             } else if scope == .status {
-                // The signer cannot change what was approved.
-                let denials = old["status"]?["conditions"]
-                if let denials { new.set(denials, at: "status", "conditions") }
+                // The signer says whether it failed, and cannot change what was approved.
+                func isDecision(_ condition: JSON) -> Bool { ["Approved", "Denied"].contains(condition["type"]?.string) }
+                let decisions = (old["status"]?["conditions"]?.array ?? []).filter(isDecision)
+                let others = (new["status"]?["conditions"]?.array ?? []).filter { !isDecision($0) }.map { withTimes($0, registry.now()) }
+                if !(decisions + others).isEmpty { new.set(.array(decisions + others), at: "status", "conditions") }
+            } else {
+                new["status"] = old["status"]
             }
         default: break
         }
+    }
+
+    /// A condition of a certificate request gets the times that its writer left out.
+    private static func withTimes(_ condition: JSON, _ now: JSON) -> JSON {
+        var condition = condition
+        for key in ["lastUpdateTime", "lastTransitionTime"] where condition[key]?.string == nil { condition[key] = now }
+        return condition
     }
 
     /// The grace period of a deletion in seconds; only pods have one.

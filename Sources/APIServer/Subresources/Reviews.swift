@@ -28,22 +28,25 @@ extension APIServer {
         switch kind.plural {
         case "tokenreviews": object["status"] = tokenStatus(object["spec"])
         case "selfsubjectreviews": object["status"] = ["userInfo": context.user.json]
-        case "subjectaccessreviews", "localsubjectaccessreviews":
-            let spec = object["spec"]
-            if spec?["user"]?.string?.isEmpty ?? true, spec?["groups"]?.array?.isEmpty ?? true {
-                throw APIStatus.invalid(
-                    group: kind.group, kind: kind.kind, name: "", [.invalid("spec.user", .string(""), "at least one of user or group must be specified")])
-            }
-            let user = UserInfo(
-                name: spec?["user"]?.string ?? "", uid: spec?["uid"]?.string ?? "",
-                groups: (spec?["groups"]?.array ?? []).compactMap(\.string))
-            object["status"] = try accessStatus(spec, user, kind)
+        case "subjectaccessreviews", "localsubjectaccessreviews": object["status"] = try subjectAccess(object["spec"], kind)
         case "selfsubjectaccessreviews": object["status"] = try accessStatus(object["spec"], context.user, kind)
         case "selfsubjectrulesreviews":
             object["status"] = rulesStatus(context.user, namespace: object["spec"]?["namespace"]?.string ?? "")
         default: return nil
         }
         return Responses.json(object, status: .created)
+    }
+
+    /// The answer to a SubjectAccessReview.
+    func subjectAccess(_ spec: JSON?, _ kind: ResourceKind) throws -> JSON {
+        if spec?["user"]?.string?.isEmpty ?? true, spec?["groups"]?.array?.isEmpty ?? true {
+            throw APIStatus.invalid(
+                group: kind.group, kind: kind.kind, name: "", [.invalid("spec.user", .string(""), "at least one of user or group must be specified")])
+        }
+        let user = UserInfo(
+            name: spec?["user"]?.string ?? "", uid: spec?["uid"]?.string ?? "",
+            groups: (spec?["groups"]?.array ?? []).compactMap(\.string))
+        return try accessStatus(spec, user, kind)
     }
 
     private func tokenStatus(_ spec: JSON?) -> JSON {

@@ -204,6 +204,8 @@ extension Registry {
             }
             var pod = pod
             pod.set(.string(node), at: "spec", "nodeName")
+            // The nomination has served (or been overtaken): upstream clears it with the binding.
+            if pod["status"]?["nominatedNodeName"] != nil { pod.set(nil, at: "status", "nominatedNodeName") }
             for (key, value) in annotations { pod.set(value, at: "metadata", "annotations", key) }
             var conditions = (pod["status"]?["conditions"]?.array ?? []).filter { $0["type"]?.string != "PodScheduled" }
             conditions.append(["type": "PodScheduled", "status": "True", "lastProbeTime": .null, "lastTransitionTime": time])

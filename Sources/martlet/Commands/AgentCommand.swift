@@ -1,39 +1,61 @@
 import ArgumentParser
-import Cgroup
-import ClusterDNS
+import FoundationEssentials
 import Hosts
 import KubeClient
 import KubeClientHTTP
-import KubeMeta
-import Logging
-import NodeAgent
 import Processes
-import ServiceProxy
 
 /// `martlet agent`: one node, that is kubelet, service proxy and cluster DNS over a containerd of its own.
 struct AgentCommand: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "agent", abstract: "Run a node: kubelet, service proxy and cluster DNS.",
-        discussion: "`martlet up` starts an agent for each of its hosts.\nExample: martlet agent --config /var/lib/martlet/nodes/node-1/agent.json")
+        discussion: """
+            With --server and --token this machine joins a cluster; the token is in the file node-token of the server's data folder. Containers
+            go on when the agent ends: `martlet down --data-dir DIR` removes them.
+            `martlet up` starts an agent for each of its hosts, with --config.
+
+            Example: martlet agent --server https://192.0.2.1:6443 --token-file node-token --data-dir /var/lib/martlet-agent
+            """)
 
     @Option(help: "Configuration file written by `martlet up`.") var config: String?
-    @Option(help: "Server to join (not supported yet).") var server: String?
-    @Option(help: "Token to join with (not supported yet).") var token: String?
-    @Option(help: "Folder of the node's data (not supported yet).") var dataDir: String?
+    @Option(help: "Server to join: https://HOST:PORT.") var server: String?
+    @Option(help: "Token to join with.") var token: String?
+    @Option(help: "File with the token to join with.") var tokenFile: String?
+    @Option(help: "Folder of the node's data.") var dataDir: String?
+    @Option(help: "Name of the node (default: this machine's name).") var nodeName: String?
+    @Option(help: "Address of the node (default: the one from which the server is reached).") var nodeIp: String?
 
     func validate() throws {
-        guard server == nil, token == nil, dataDir == nil else {
-            throw ValidationError("joining a server with --server and --token is not supported yet; `martlet up --nodes N` runs nodes (see the README's table)")
+        if config != nil {
+            guard server == nil, token == nil, tokenFile == nil, dataDir == nil, nodeName == nil, nodeIp == nil else {
+                throw ValidationError("--config and the options of joining exclude each other")
+            }
+            return
         }
-        guard config != nil else { throw ValidationError("--config is missing") }
+        guard let server else { throw ValidationError("--server is missing (or --config)") }
+        guard server.hasPrefix("https://"), server.count > 8 else { throw ValidationError("--server must be https://HOST:PORT, not \(server)") }
+        guard (token == nil) != (tokenFile == nil) else { throw ValidationError("one of --token and --token-file is needed") }
+        guard dataDir != nil else { throw ValidationError("--data-dir is missing") }
     }
 
     func run() async throws {
-        let configuration = try AgentConfiguration.load(config ?? "")
-        let missing = HostCheck.missing(for: .agent)
-        guard missing.isEmpty else { throw CommandFailure(missing.map(\.description).joined(separator: "\n")) }
+        if let config { return try await runConfigured(config) }
+        guard let server, let dataDir else { return }
+        let text = try tokenFile.map { path in
+            guard let text = SmallFile.read(path) else { throw CommandFailure("the token file \(path) cannot be read") }
+            return text.split(whereSeparator: \.isWhitespace).first.map(String.init) ?? ""
+        }
+        let join = AgentJoin(
+            server: server.hasSuffix("/") ? String(server.dropLast()) : server, token: try JoinToken(text ?? token ?? ""),
+            folder: try DataFolder(dataDir), nodeName: nodeName ?? LocalAddress.hostName(), nodeAddress: nodeIp)
+        try await join.run()
+    }
+
+    private func runConfigured(_ path: String) async throws {
+        let configuration = try AgentConfiguration.load(path)
+        try Self.checkPrograms()
         let transport = try KubeConfigFile.load(path: configuration.kubeconfig).transport()
-        let node = try Node(configuration, client: KubeClient(transport: transport))
+        let node = try AgentNode(configuration, client: KubeClient(transport: transport))
         async let ended: Void = Signals.waitForTermination()
         let work = Task { try await node.run() }
         await ended
@@ -42,70 +64,9 @@ struct AgentCommand: AsyncParsableCommand {
         try? await transport.shutdown()
     }
 
-    /// The parts of a node and the order in which they come up.
-    private struct Node: Sendable {
-        let configuration: AgentConfiguration
-        let containerd: ContainerdSupervisor
-        let agent: NodeAgent
-        let proxy: ServiceProxy
-        let dns: ClusterDNS
-        let logger = Logger(label: "martlet.agent")
-
-        static let clusterDNSAddress = "10.96.0.10"
-
-        init(_ configuration: AgentConfiguration, client: KubeClient) throws {
-            self.configuration = configuration
-            let cniFolder = configuration.dataDirectory + "/cni/net.d"
-            containerd = try ContainerdSupervisor(
-                ContainerdConfiguration(
-                    rootDirectory: configuration.dataDirectory + "/containerd", runDirectory: configuration.runDirectory,
-                    logPath: configuration.dataDirectory + "/containerd.log", cniConfigurationDirectory: cniFolder))
-            let factory = InformerFactory(client: client)
-            var kubelet = NodeAgentConfiguration(nodeName: configuration.nodeName, nodeIP: configuration.nodeAddress)
-            kubelet.cgroupRoot = configuration.cgroup + "/kubepods"
-            kubelet.clusterDNS = [Self.clusterDNSAddress]
-            kubelet.podCIDR = configuration.podCIDR
-            kubelet.cniConfigurationDirectory = cniFolder
-            kubelet.managesRoutes = true
-            kubelet.localVolumesDirectory = configuration.volumesDirectory
-            kubelet.manifestParser = { try YAMLText.parse($0) }
-            kubelet.serving = NodeAgentConfiguration.Serving(
-                certificatePEM: configuration.servingCertificatePEM, keyPEM: configuration.servingKeyPEM,
-                clientCAPEM: configuration.clientAuthorityPEM)
-            agent = try NodeAgent(
-                configuration: kubelet, client: client, informers: factory, runtime: containerd.client, cgroups: try CgroupHierarchy.detect())
-            proxy = ServiceProxy(
-                factory: factory, nodeName: configuration.nodeName,
-                options: ServiceProxy.Options(clusterCIDR: configuration.clusterCIDR, localAddresses: [Self.clusterDNSAddress]))
-            dns = try ClusterDNS(
-                factory: factory,
-                options: ClusterDNS.Options(address: Self.clusterDNSAddress, upstreams: HostResolver.nameservers()))
-        }
-
-        func run() async throws {
-            try await containerd.start()
-            try await PauseImage.ensure(containerd.client)
-            try await dns.prepareInterface()
-            await withTaskGroup(of: Void.self) { group in
-                group.addTask { await keep("kubelet") { try await agent.run() } }
-                group.addTask { await keep("service proxy") { await proxy.run() } }
-                group.addTask { await keep("cluster DNS") { try await dns.run() } }
-            }
-        }
-
-        /// A part that fails is started again; the others go on.
-        private func keep(_ name: String, _ body: () async throws -> Void) async {
-            while !Task.isCancelled {
-                do { try await body() } catch is CancellationError { return } catch { logger.error("\(name): \(error)") }
-                if Task.isCancelled { return }
-                try? await SystemTime().sleep(seconds: 1)
-            }
-        }
-
-        func stop() async {
-            await agent.stop()
-            await containerd.release()
-        }
+    static func checkPrograms() throws {
+        let missing = HostCheck.missing(for: .agent)
+        guard missing.isEmpty else { throw CommandFailure(missing.map(\.description).joined(separator: "\n")) }
     }
 }
 

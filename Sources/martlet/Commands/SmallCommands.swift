@@ -16,7 +16,7 @@ import Processes
 /// `martlet down`: ends a cluster and removes what it made.
 struct DownCommand: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
-        commandName: "down", abstract: "Stop the cluster and remove its processes, namespaces, links, mounts, rules and cgroups.",
+        commandName: "down", abstract: "Stop the cluster (or the joined node) and remove its processes, namespaces, links, mounts, rules and cgroups.",
         discussion: "The data stays, and `martlet up` continues with it, unless --remove-data is given.\nExample: martlet down --remove-data")
 
     @Option(help: "Folder of the cluster's data.") var dataDir: String?
@@ -27,6 +27,15 @@ struct DownCommand: AsyncParsableCommand {
         if let running = folder.running {
             Console.progress("stopping process \(running.pid)")
             await running.terminate(15, grace: .seconds(10))
+        }
+        let agent = AgentHost(dataDirectory: folder.path)
+        if agent.exists {
+            if let running = ProcessIdentity(pidFile: folder.agentPidFile) {
+                Console.progress("stopping process \(running.pid)")
+                await running.terminate(15, grace: .seconds(10))
+            }
+            let left = try await agent.tearDown(cgroups: try? CgroupHierarchy.detect())
+            guard left.isEmpty else { throw CommandFailure("these could not be removed:\n" + left.map { "  \($0)" }.joined(separator: "\n")) }
         }
         let state = try? ClusterState.load(folder)
         if state?.nodes ?? 0 > 0 || geteuid() == 0 {

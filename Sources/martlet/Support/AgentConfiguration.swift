@@ -17,6 +17,10 @@ struct AgentConfiguration: Sendable {
     var servingCertificatePEM: String
     var servingKeyPEM: String
     var clientAuthorityPEM: String
+    /// The cgroup containerd is moved to; nil: it stays in its parent's.
+    var systemCgroup: String?
+    /// Kubelet, logs and network state below `dataDirectory` instead of in /var: the host has no view of its own on those.
+    var keepsFoldersInData = false
 
     func save(_ path: String) throws {
         let json: JSON = [

@@ -31,6 +31,10 @@ struct DataFolder: Sendable {
     var pidFile: String { "\(path)/martlet.pid" }
     var state: String { "\(path)/cluster.json" }
     var kubeconfig: String { "\(path)/kubeconfig" }
+    /// What a node joins with.
+    var nodeToken: String { "\(path)/node-token" }
+    /// The agent that joined a cluster from this folder.
+    var agentPidFile: String { "\(path)/agent.pid" }
     func node(_ name: String) -> String { Self.node(name, in: path) }
     static func node(_ name: String, in path: String) -> String { "\(path)/nodes/\(name)" }
 
