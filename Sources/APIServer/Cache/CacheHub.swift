@@ -16,6 +16,9 @@ package final class CacheHub: StoreObserver {
 
     package let store: any StoreBackend
     private let state = Mutex(State())
+    /// Every change up to here is in the caches. The store makes a revision visible before it tells its watches, so that the store's own
+    /// figure can be ahead of what a list would show.
+    private let applied = Atomic<Revision>(0)
     private let logger = Logger(label: "cache")
 
     package init(store: any StoreBackend) { self.store = store }
@@ -33,6 +36,7 @@ package final class CacheHub: StoreObserver {
         }
         let caches = state.withLock { $0.caches }
         for (prefix, cache) in caches { cache.load(records[prefix] ?? [], revision: everything.revision) }
+        applied.store(everything.revision, ordering: .releasing)
         let watch = try await store.watch(prefix: Self.root, after: everything.revision, observer: self)
         state.withLock { $0.watch = watch }
     }
@@ -69,6 +73,7 @@ package final class CacheHub: StoreObserver {
             guard let prefix = Self.prefix(ofKey: event.record.key), let cache = caches[prefix] else { continue }
             cache.apply(event)
         }
+        applied.store(revision, ordering: .releasing)
     }
 
     package func ended(_ error: StoreError) {
@@ -77,7 +82,8 @@ package final class CacheHub: StoreObserver {
     }
 
     package var failure: StoreError? { state.withLock { $0.failed } }
-    package var revision: Revision { store.currentRevision }
+    /// What readers may be told: the caches hold everything up to this revision.
+    package var revision: Revision { applied.load(ordering: .acquiring) }
 
     package func stop() {
         let watch = state.withLock { $0.watch }
