@@ -120,12 +120,12 @@ let package = Package(
         tests("PKITests", ["PKI", crypto, x509, asn1]),
         tests("WireTests", ["Wire", "PKI", nioCore, nioPosix, nioHTTP1, nioSSL]),
         tests("StreamingTests", ["Streaming", "Wire", nioCore, nioPosix]),
-        tests("APIServerTests", ["JSON", "KubeMeta", "KubeAPI", "KubeTypes", "KubeClient", "Store", "StoreSQLite", "APIServer", "Wire", "PKI"]),
+        tests("APIServerTests", ["JSON", "KubeMeta", "KubeAPI", "KubeTypes", "KubeClient", "Store", "StoreSQLite", "APIServer", "Wire", "PKI", nioCore, nioHTTP1, nioPosix]),
         tests("KubeClientTests", ["JSON", "KubeMeta", "KubeTypes", "KubeClient", "KubeClientHTTP", "Wire", "PKI", nioCore]),
         tests("SchedulerTests", ["JSON", "KubeMeta", "KubeTypes", "KubeClient", "Scheduler"]),
         tests("ControllersTests", ["JSON", "KubeMeta", "KubeTypes", "KubeClient", "Controllers"]),
         tests("NodeTests", ["JSON", "KubeMeta", "KubeTypes", "KubeClient", "CRI", "Processes", "Cgroup", "Nftables", "Hosts", "NodeAgent", "PKI"]),
         tests("DataPathTests", ["JSON", "KubeMeta", "KubeTypes", "KubeClient", "ServiceProxy", "ClusterDNS", "Nftables", "Processes", nioCore, nioPosix]),
-        tests("ClusterTests", ["JSON", "KubeMeta", "KubeTypes", "KubeAPI", "KubeClient", "Store", "StoreSQLite", "APIServer", "Controllers", "Scheduler", "SimulatedNodes"]),
+        tests("ClusterTests", ["JSON", "KubeMeta", "KubeTypes", "KubeAPI", "KubeClient", "Store", "StoreSQLite", "APIServer", "Controllers", "Scheduler", "SimulatedNodes", "PKI"]),
     ]
 )

@@ -97,7 +97,10 @@ struct JSONParser {
         case 0x0A: shown = "'\\n'"
         case 0x0D: shown = "'\\r'"
         case 0x09: shown = "'\\t'"
-        default: shown = "'\\x\(String(byte, radix: 16))'"
+        // Go prints a byte above ASCII as the code point of its number, and what cannot be printed as an escape.
+        case 0x80...0xA0, 0xAD: shown = "'\\u00\(String(byte, radix: 16))'"
+        case 0xA1...0xFF: shown = "'\(Character(UnicodeScalar(byte)))'"
+        default: shown = "'\\x\(byte < 0x10 ? "0" : "")\(String(byte, radix: 16))'"
         }
         return JSONParseError(message: "invalid character \(shown) \(context)", offset: position)
     }

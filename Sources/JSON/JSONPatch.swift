@@ -44,11 +44,32 @@ extension JSON {
                 message: "The allowed maximum operations in a JSON patch is \(Self.patchOperationsMax), got \(operations.count)")
         }
         var result = self
-        for operation in operations { try result.applyOperation(operation) }
+        var copiedBytes = 0
+        for operation in operations { try result.applyOperation(operation, copiedBytes: &copiedBytes) }
         self = result
     }
 
-    private mutating func applyOperation(_ operation: JSON) throws(JSONPatchError) {
+    /// Bytes that all copies of one patch may add (upstream's limit, that of a request's body): copies of copies double each time.
+    public static let patchCopiedBytesMax = 3 * 1024 * 1024
+
+    /// A value put somewhere may not nest the whole deeper than a parsed text can be.
+    private static func checkDepth(_ value: JSON, below depth: Int) throws(JSONPatchError) {
+        guard value.isShallower(than: JSONLimits().depthMax - depth) else {
+            throw JSONPatchError(kind: .unappliable, message: "exceeded max depth")
+        }
+    }
+
+    /// Whether arrays and objects nest at most so deep.
+    private func isShallower(than depth: Int) -> Bool {
+        guard depth >= 0 else { return false }
+        switch self {
+        case .array(let elements): return depth > 0 && elements.allSatisfy { $0.isShallower(than: depth - 1) }
+        case .object(let object): return depth > 0 && object.members.allSatisfy { $0.value.isShallower(than: depth - 1) }
+        default: return true
+        }
+    }
+
+    private mutating func applyOperation(_ operation: JSON, copiedBytes: inout Int) throws(JSONPatchError) {
         let name = operation["op"]?.string ?? "unknown"
         guard let pathText = operation["path"]?.string else {
             throw JSONPatchError(kind: .unappliable, message: "\(name) operation does not apply: missing path")
@@ -56,6 +77,7 @@ extension JSON {
         let path = Self.pointer(pathText)
         switch name {
         case "add":
+            try Self.checkDepth(operation["value"] ?? .null, below: path.count)
             try add(operation["value"] ?? .null, at: path, pathText)
         case "remove":
             try remove(at: path, pathText, operation: "remove")
@@ -64,12 +86,14 @@ extension JSON {
                 throw JSONPatchError(
                     kind: .unappliable, message: "replace operation does not apply: doc is missing key: \(pathText): missing value")
             }
+            try Self.checkDepth(operation["value"] ?? .null, below: path.count)
             try replace(operation["value"] ?? .null, at: path[...], pathText)
         case "move":
             let from = operation["from"]?.string ?? ""
             guard let moved = value(at: Self.pointer(from)) else {
                 throw JSONPatchError(kind: .unappliable, message: "move operation does not apply: doc is missing key: \(from): missing value")
             }
+            try Self.checkDepth(moved, below: path.count)
             try remove(at: Self.pointer(from), from, operation: "move")
             try add(moved, at: path, pathText)
         case "copy":
@@ -77,6 +101,13 @@ extension JSON {
             guard let copied = value(at: Self.pointer(from)) else {
                 throw JSONPatchError(kind: .unappliable, message: "copy operation does not apply: doc is missing key: \(from): missing value")
             }
+            copiedBytes += copied.encoded.count
+            guard copiedBytes <= Self.patchCopiedBytesMax else {
+                throw JSONPatchError(
+                    kind: .unappliable,
+                    message: "Unable to copy, the accumulated size increase of copy operation is \(copiedBytes), exceeding the limit \(Self.patchCopiedBytesMax)")
+            }
+            try Self.checkDepth(copied, below: path.count)
             try add(copied, at: path, pathText)
         case "test":
             let wanted = operation["value"] ?? .null

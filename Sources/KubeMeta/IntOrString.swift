@@ -31,7 +31,7 @@ public enum IntOrString: Sendable, Hashable {
             guard text.hasSuffix("%"), let percent = Int(text.dropLast()) else { return nil }
             let (product, overflow) = percent.multipliedReportingOverflow(by: total)
             guard !overflow else { return nil }
-            return roundUp ? (product + 99) / 100 : product / 100
+            return roundUp && product % 100 > 0 ? product / 100 + 1 : product / 100
         }
     }
 }

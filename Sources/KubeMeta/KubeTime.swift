@@ -6,7 +6,7 @@ public enum KubeTime {
     /// `2026-11-23T16:04:05.123456Z`
     public static func microText(_ unixSeconds: Double) -> String {
         let whole = unixSeconds.rounded(.down)
-        return format(Int64(whole), microseconds: min(999_999, Int64((unixSeconds - whole) * 1_000_000)))
+        return format(Int64(whole), microseconds: min(999_999, Int64(((unixSeconds - whole) * 1_000_000).rounded())))
     }
 
     private static func format(_ seconds: Int64, microseconds: Int64?) -> String {
@@ -45,6 +45,14 @@ public enum KubeTime {
         }
     }
 
+    private static func dayCount(_ year: Int64, _ month: Int64) -> Int64 {
+        switch month {
+        case 2: year % 4 == 0 && (year % 100 != 0 || year % 400 == 0) ? 29 : 28
+        case 4, 6, 9, 11: 30
+        default: 31
+        }
+    }
+
     /// Seconds since 1970 of an RFC 3339 time, with a fraction or an offset if it has one. Nil when the text is none.
     public static func parse(_ text: String) -> Double? {
         let bytes = Array(text.utf8)
@@ -59,7 +67,7 @@ public enum KubeTime {
         }
         guard let year = number(0, 4), bytes[4] == 0x2D, let month = number(5, 2), bytes[7] == 0x2D, let day = number(8, 2),
             bytes[10] | 0x20 == UInt8(ascii: "t"), let hour = number(11, 2), bytes[13] == 0x3A, let minute = number(14, 2), bytes[16] == 0x3A,
-            let second = number(17, 2), (1...12).contains(month), (1...31).contains(day), hour < 24, minute < 60, second < 61
+            let second = number(17, 2), (1...12).contains(month), day >= 1, day <= dayCount(year, month), hour < 24, minute < 60, second < 60
         else { return nil }
         var position = 19
         var fraction = 0.0
@@ -81,7 +89,7 @@ public enum KubeTime {
             guard position == bytes.count - 1 else { return nil }
         case UInt8(ascii: "+"), UInt8(ascii: "-"):
             guard let hours = number(position + 1, 2), bytes.count == position + 6, bytes[position + 3] == 0x3A,
-                let minutes = number(position + 4, 2)
+                let minutes = number(position + 4, 2), hours < 24, minutes < 60
             else { return nil }
             offset = (hours * 3600 + minutes * 60) * (bytes[position] == UInt8(ascii: "-") ? -1 : 1)
         default: return nil

@@ -72,7 +72,8 @@ public struct Quantity: Sendable, Hashable, Comparable {
         default:
             guard let first = bytes.first, first | 0x20 == UInt8(ascii: "e") else { return nil }
             let digits = suffix.dropFirst()
-            guard let value = Int(digits.first == "+" ? digits.dropFirst() : digits), (-30...18).contains(value) else { return nil }
+            let magnitude = digits.first == "+" || digits.first == "-" ? digits.dropFirst() : digits
+            guard magnitude.utf8.first.map({ (0x30...0x39).contains($0) }) == true, let value = Int(digits), (-30...18).contains(value) else { return nil }
             exponent = value
             format = .decimalExponent
         }
@@ -105,18 +106,27 @@ public struct Quantity: Sendable, Hashable, Comparable {
     }
 
     public static func < (left: Quantity, right: Quantity) -> Bool { left.nanos < right.nanos }
-    public static func + (left: Quantity, right: Quantity) -> Quantity { Quantity(nanos: left.nanos + right.nanos, format: left.nanos == 0 ? right.format : left.format) }
-    public static func - (left: Quantity, right: Quantity) -> Quantity { Quantity(nanos: left.nanos - right.nanos, format: left.format) }
+    /// Sums stay within 128 bits: what a client can send adds up to more.
+    public static func + (left: Quantity, right: Quantity) -> Quantity {
+        let (sum, overflow) = left.nanos.addingReportingOverflow(right.nanos)
+        return Quantity(nanos: overflow ? (right.nanos < 0 ? -.max : .max) : sum, format: left.nanos == 0 ? right.format : left.format)
+    }
+
+    public static func - (left: Quantity, right: Quantity) -> Quantity {
+        let (difference, overflow) = left.nanos.subtractingReportingOverflow(right.nanos)
+        return Quantity(nanos: overflow ? (right.nanos < 0 ? .max : -.max) : difference, format: left.format)
+    }
+
     public static func += (left: inout Quantity, right: Quantity) { left = left + right }
 
-    /// The amount rounded up to a whole number (bytes, counts), held within Int64.
-    public var value: Int64 { Self.clamp(Self.roundUp(nanos, 1_000_000_000)) }
-    /// The amount in thousandths rounded up (milli-CPUs), held within Int64.
-    public var milliValue: Int64 { Self.clamp(Self.roundUp(nanos, 1_000_000)) }
+    /// The amount rounded away from zero to a whole number (bytes, counts), held within Int64.
+    public var value: Int64 { Self.clamp(Self.roundAway(nanos, 1_000_000_000)) }
+    /// The amount in thousandths rounded away from zero (milli-CPUs), held within Int64.
+    public var milliValue: Int64 { Self.clamp(Self.roundAway(nanos, 1_000_000)) }
 
-    private static func roundUp(_ value: Int128, _ divisor: Int128) -> Int128 {
+    private static func roundAway(_ value: Int128, _ divisor: Int128) -> Int128 {
         let quotient = value / divisor
-        return value > 0 && value % divisor != 0 ? quotient + 1 : quotient
+        return value % divisor == 0 ? quotient : value > 0 ? quotient + 1 : quotient - 1
     }
 
     private static func clamp(_ value: Int128) -> Int64 {

@@ -10,8 +10,6 @@ package final class CacheHub: StoreObserver {
         var caches: [String: ResourceCache] = [:]
         var watch: (any StoreWatch)?
         var failed: StoreError?
-        /// Every event up to here is in the caches.
-        var seen: Revision = 0
         var waiting: [(revision: Revision, continuation: CheckedContinuation<Void, Never>)] = []
     }
 
@@ -22,6 +20,9 @@ package final class CacheHub: StoreObserver {
 
     package let store: any StoreBackend
     private let state = Mutex(State())
+    /// Every change up to here is in the caches. The store makes a revision visible before it tells its watches, so that the store's own
+    /// figure can be ahead of what a list would show.
+    private let applied = Atomic<Revision>(0)
     private let logger = Logger(label: "cache")
 
     package init(store: any StoreBackend) { self.store = store }
@@ -41,7 +42,7 @@ package final class CacheHub: StoreObserver {
         }
         let caches = state.withLock { $0.caches }
         for (prefix, cache) in caches { cache.load(records[prefix] ?? [], revision: everything.revision) }
-        state.withLock { $0.seen = everything.revision }
+        applied.store(everything.revision, ordering: .releasing)
         let watch = try await store.watch(prefix: Self.root, after: everything.revision, observer: self)
         state.withLock { $0.watch = watch }
         await reached(current)
@@ -61,7 +62,7 @@ package final class CacheHub: StoreObserver {
     private func reached(_ revision: Revision) async {
         await withCheckedContinuation { continuation in
             let done = state.withLock { state in
-                if state.seen >= revision || state.failed != nil { return true }
+                if applied.load(ordering: .acquiring) >= revision || state.failed != nil { return true }
                 state.waiting.append((revision, continuation))
                 return false
             }
@@ -101,8 +102,8 @@ package final class CacheHub: StoreObserver {
             guard let prefix = Self.prefix(ofKey: event.record.key), let cache = caches[prefix] else { continue }
             cache.apply(event)
         }
+        applied.store(revision, ordering: .releasing)
         let woken = state.withLock { state in
-            state.seen = max(state.seen, revision)
             if state.waiting.isEmpty { return [] as [CheckedContinuation<Void, Never>] }
             let ready = state.waiting.filter { $0.revision <= revision }.map(\.continuation)
             state.waiting.removeAll { $0.revision <= revision }
@@ -122,7 +123,8 @@ package final class CacheHub: StoreObserver {
     }
 
     package var failure: StoreError? { state.withLock { $0.failed } }
-    package var revision: Revision { store.currentRevision }
+    /// What readers may be told: the caches hold everything up to this revision.
+    package var revision: Revision { applied.load(ordering: .acquiring) }
 
     package func stop() {
         let watch = state.withLock { $0.watch }

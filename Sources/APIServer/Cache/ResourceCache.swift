@@ -124,29 +124,30 @@ package final class ResourceCache: Sendable {
         }
     }
 
-    /// Up to `limit` matching objects from a key on, whether there are more, and how many follow (when nothing is filtered).
+    /// Up to `limit` matching objects from a key on, whether there are more, how many follow (when nothing is filtered), and the last
+    /// change that they show.
     func page(
         namespace: String, from start: String?, limit: Int, matches: ((StoredObject) -> Bool)?
-    ) -> (objects: [StoredObject], more: Bool, remaining: Int) {
+    ) -> (objects: [StoredObject], more: Bool, remaining: Int, lastChange: Revision) {
         let prefix = namespace.isEmpty || !kind.namespaced ? prefix : "\(prefix)\(namespace)/"
-        let snapshot = state.withLock { state -> [StoredObject] in
+        let (snapshot, lastChange) = state.withLock { state -> ([StoredObject], Revision) in
             var found: [StoredObject] = []
             state.objects.scan(prefix: prefix, from: start) {
                 found.append($0)
                 return true
             }
-            return found
+            return (found, state.lastChange)
         }
         guard let matches else {
-            if limit > 0, snapshot.count > limit { return (Array(snapshot.prefix(limit)), true, snapshot.count - limit) }
-            return (snapshot, false, 0)
+            if limit > 0, snapshot.count > limit { return (Array(snapshot.prefix(limit)), true, snapshot.count - limit, lastChange) }
+            return (snapshot, false, 0, lastChange)
         }
         var page: [StoredObject] = []
         for object in snapshot where matches(object) {
-            if limit > 0, page.count == limit { return (page, true, 0) }
+            if limit > 0, page.count == limit { return (page, true, 0, lastChange) }
             page.append(object)
         }
-        return (page, false, 0)
+        return (page, false, 0, lastChange)
     }
 
     // MARK: Watching
@@ -154,7 +155,7 @@ package final class ResourceCache: Sendable {
     /// A subscription to every change after a revision; nil when those changes are no longer remembered.
     ///
     /// - Parameter revision: nil to start with the present state as `added` events.
-    func subscribe(after revision: Revision?, filter: WatchFilter, current: () -> Revision) -> WatchSubscription? {
+    package func subscribe(after revision: Revision?, filter: WatchFilter, current: () -> Revision) -> WatchSubscription? {
         state.withLock { state in
             let subscription: WatchSubscription
             if let revision {

@@ -1,3 +1,4 @@
+package import KubeAPI
 package import KubeMeta
 package import Store
 import Synchronization
@@ -10,6 +11,12 @@ package struct WatchFilter: Sendable {
     package var fields: SelectableFields
 
     package var isEmpty: Bool { labels.isEmpty && fieldSelector.isEmpty }
+
+    /// All objects of a resource.
+    package static func everything(_ resource: ResourceSchema) -> WatchFilter {
+        WatchFilter(
+            namespace: "", labels: .everything, fieldSelector: FieldSelector(terms: []), fields: SelectableFields.of(resource.identity))
+    }
 
     package func matches(_ object: StoredObject) -> Bool {
         if isEmpty { return true }
@@ -66,10 +73,12 @@ package final class WatchSubscription: Sendable {
         }
         let waiter = state.withLock { state -> CheckedContinuation<Void, Never>? in
             if state.closed { return nil }
-            if state.pending.count >= Self.pendingMax, !initial {
+            // The initial state counts not: a large collection is no slow reader.
+            if state.pending.count - (state.initialEnd?.after ?? 0) >= Self.pendingMax, !initial {
                 state.closed = true
                 state.tooSlow = true
                 state.pending = []
+                state.initialEnd = nil
             } else {
                 state.pending.append(event)
             }
@@ -84,8 +93,12 @@ package final class WatchSubscription: Sendable {
 
     func note(_ revision: Revision) { state.withLock { $0.at = max($0.at, revision) } }
 
-    /// Everything up to this revision has been delivered or is in the last batch.
-    package var revision: Revision { state.withLock { $0.at } }
+    /// The revision up to which everything has been handed out; nil while changes wait, so that a bookmark never runs ahead of them.
+    ///
+    /// - Parameter applied: the revision of the caches, read before.
+    package func bookmark(applied: Revision) -> Revision? {
+        state.withLock { $0.pending.isEmpty && $0.initialEnd == nil ? max($0.at, applied) : nil }
+    }
 
     func onClose(_ body: @escaping @Sendable () -> Void) { state.withLock { $0.onClose = body } }
 

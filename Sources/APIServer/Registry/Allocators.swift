@@ -66,12 +66,20 @@ package final class Allocators: Sendable {
     /// Fills in addresses and ports of a new Service. The returned closure gives them back.
     func allocate(_ object: inout JSON, _ kind: ResourceKind, dryRun: Bool) async throws -> @Sendable () -> Void {
         guard Self.isService(kind) else { return {} }
-        return try assign(&object, old: nil)
+        return try assign(&object, old: nil).undo
+    }
+
+    /// What has been taken for a write, and what to do when the write has failed or gone through.
+    struct Allocation: Sendable {
+        /// Gives back what was taken.
+        var undo: @Sendable () -> Void = {}
+        /// Frees what the object held before and holds no longer. Not before the write is stored: somebody else could take it.
+        var commit: @Sendable () -> Void = {}
     }
 
     /// The same for a changed Service: what it had stays its own.
-    func reallocate(_ object: inout JSON, _ old: JSON, _ kind: ResourceKind, dryRun: Bool) async throws -> @Sendable () -> Void {
-        guard Self.isService(kind) else { return {} }
+    func reallocate(_ object: inout JSON, _ old: JSON, _ kind: ResourceKind) async throws -> Allocation {
+        guard Self.isService(kind) else { return Allocation() }
         return try assign(&object, old: old)
     }
 
@@ -87,8 +95,8 @@ package final class Allocators: Sendable {
         APIStatus.invalid(group: "", kind: "Service", name: object["metadata"]?["name"]?.string ?? "", [error])
     }
 
-    private func assign(_ object: inout JSON, old: JSON?) throws -> @Sendable () -> Void {
-        guard var spec = object["spec"] else { return {} }
+    private func assign(_ object: inout JSON, old: JSON?) throws -> Allocation {
+        guard var spec = object["spec"] else { return Allocation() }
         let type = spec["type"]?.string ?? "ClusterIP"
         var takenAddresses: [UInt32] = []
         var takenPorts: [Int] = []
@@ -174,19 +182,23 @@ package final class Allocators: Sendable {
             throw error
         }
         object["spec"] = spec
-        // What the new object no longer holds is free again, once the write has gone through; freeing early is harmless
-        // because the cache of a failed write still counts as holder only until the next start.
-        let kept = Set(Self.ports(object))
-        let gone = oldPorts.subtracting(kept)
-        if !gone.isEmpty { state.withLock { $0.ports.subtract(gone) } }
+        let gonePorts = oldPorts.subtracting(Self.ports(object))
+        let goneAddresses = oldAddresses.subtracting(Self.addresses(object))
         let addresses = takenAddresses
         let ports = takenPorts
-        return { [self] in
-            state.withLock { state in
-                for address in addresses { state.addresses.remove(address) }
-                for port in ports { state.ports.remove(port) }
-            }
-        }
+        return Allocation(
+            undo: { [self] in
+                state.withLock { state in
+                    for address in addresses { state.addresses.remove(address) }
+                    for port in ports { state.ports.remove(port) }
+                }
+            },
+            commit: { [self] in
+                state.withLock { state in
+                    state.addresses.subtract(goneAddresses)
+                    state.ports.subtract(gonePorts)
+                }
+            })
     }
 
     /// Addresses are given out from the upper part; the first ones are left for those who ask for a certain one (KEP-3070).

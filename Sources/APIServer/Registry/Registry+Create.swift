@@ -62,8 +62,8 @@ extension Registry {
         object = Self.withKind(object, Self.storageKind(kind))
 
         if options.dryRun {
-            if cache.get(namespace: namespace, name: name) != nil { throw APIStatus.alreadyExists(kind, name: name) }
             release()
+            if cache.get(namespace: namespace, name: name) != nil { throw APIStatus.alreadyExists(kind, name: name) }
             return ObjectResult(json: Views.fromStorage(object, kind), created: true, warnings: warnings)
         }
         do {

@@ -84,6 +84,11 @@ extension Registry {
             return try await listHistory(cache, kind, options, at: exact, from: start, matches)
         }
         let page = cache.page(namespace: options.namespace, from: start, limit: options.limit, matches: matches)
+        if page.lastChange > revision {
+            // A write came between: an exact version is read from the history, any other list is of the version it shows.
+            if let exact { return try await listHistory(cache, kind, options, at: exact, from: start, matches) }
+            revision = page.lastChange
+        }
         var result = ListResult(objects: page.objects, revision: revision)
         if page.more, let last = page.objects.last {
             result.continueToken = ContinueToken(revision: revision, start: last.key + "\0").text

@@ -202,9 +202,9 @@ extension Registry {
             if !errors.isEmpty { throw APIStatus.invalid(group: kind.group, kind: kind.kind, name: name, errors) }
 
             if Self.sameContent(old, new) { return ObjectResult(stored: current, warnings: warnings) }
-            let release = try await allocators.reallocate(&new, old, kind, dryRun: options.dryRun)
+            let allocation = try await allocators.reallocate(&new, old, kind)
             if options.dryRun {
-                release()
+                allocation.undo()
                 return ObjectResult(json: Views.fromStorage(new, kind), warnings: warnings)
             }
             do {
@@ -212,17 +212,19 @@ extension Registry {
                 if Self.isFinished(new) {
                     // The last finalizer is gone from an object that waits for its deletion.
                     _ = try await hub.store.write(.delete(key, ifModRevision: current.revision))
+                    allocation.commit()
                     await allocators.release(new, kind)
                     return ObjectResult(json: Views.fromStorage(new, kind), warnings: warnings)
                 }
                 let record = try await hub.store.write(
                     .update(
                         key, StoredCodec.encode(new), ifModRevision: current.revision, timeToLiveSeconds: KindRules.timeToLiveSeconds(kind)))
+                allocation.commit()
                 let stored = cache.get(namespace: namespace, name: name)
                 let mine = stored?.revision == record.modRevision ? stored : StoredObject(record: record, namespace: namespace, name: name)
                 return ObjectResult(stored: mine, warnings: warnings)
             } catch {
-                release()
+                allocation.undo()
                 guard case .conflict(let found) = error else { throw Self.status(error, kind, name: name) }
                 if found == nil { throw APIStatus.notFound(kind, name: name) }
                 if !expected.isEmpty || attempt >= Self.conflictRetriesMax { throw APIStatus.staleWrite(kind, name: name) }

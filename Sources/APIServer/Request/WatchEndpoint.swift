@@ -76,9 +76,11 @@ extension APIServer {
                 if out.readableBytes > 0 { try await writer.write(out) }
                 let now = time.now()
                 if now >= end { return }
-                if wantsBookmarks, now - lastBookmark >= Self.bookmarkSeconds * 0.95 {
+                if wantsBookmarks, now - lastBookmark >= Self.bookmarkSeconds * 0.95,
+                    let revision = subscription.bookmark(applied: hub.revision)
+                {
                     lastBookmark = now
-                    try await writer.write(Self.bookmark(kind, shape, max(subscription.revision, hub.revision), initialEnd: false))
+                    try await writer.write(Self.bookmark(kind, shape, revision, initialEnd: false))
                 }
             }
         }
