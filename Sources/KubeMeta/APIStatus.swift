@@ -25,6 +25,8 @@ public struct APIStatus: Error, Sendable, Equatable {
     public var retryAfterSeconds: Int?
     public var causes: [Cause]
     public var status: String
+    /// `metadata.continue`: where a list whose version has expired can go on, with the state as it is now.
+    public var continueToken: String?
 
     public init(
         code: Int, reason: String, message: String, name: String? = nil, group: String? = nil, kind: String? = nil, uid: String? = nil,
@@ -45,6 +47,7 @@ public struct APIStatus: Error, Sendable, Equatable {
     /// The object as it goes over the wire.
     public var json: JSON {
         var object: JSON = ["kind": "Status", "apiVersion": "v1", "metadata": [:], "status": .string(status)]
+        if let continueToken { object["metadata"] = ["continue": .string(continueToken)] }
         if !message.isEmpty { object["message"] = .string(message) }
         if !reason.isEmpty { object["reason"] = .string(reason) }
         var details: JSON = [:]
@@ -82,6 +85,7 @@ public struct APIStatus: Error, Sendable, Equatable {
                 Cause(reason: $0["reason"]?.string ?? "", message: $0["message"]?.string ?? "", field: $0["field"]?.string ?? "")
             },
             status: json["status"]?.string ?? "Failure")
+        continueToken = json["metadata"]?["continue"]?.string
     }
 }
 

@@ -166,6 +166,7 @@ final class TestServer: Sendable {
 final class Recorder: WireWriter {
     private struct State {
         var bytes: [UInt8] = []
+        var lines = 0
         var open = true
     }
     private let state = Mutex(State())
@@ -174,10 +175,12 @@ final class Recorder: WireWriter {
     init(stopAfter: Int) { self.stopAfter = stopAfter }
 
     var bytes: [UInt8] { state.withLock { $0.bytes } }
+    var lines: Int { state.withLock { $0.lines } }
     var isOpen: Bool { state.withLock { $0.open } }
     func write(_ bytes: ByteBuffer) async throws {
         let open = state.withLock { state in
             state.bytes += Array(bytes.readableBytesView)
+            state.lines += bytes.readableBytesView.count { $0 == 0x0A }
             if state.bytes.count > stopAfter { state.open = false }
             return state.open || stopAfter == 0
         }
@@ -208,14 +211,8 @@ struct Watch: Sendable {
     }
 
     /// Waits until there are so many events; gives up after five seconds.
-    func waitFor(_ count: Int) async -> [Event] { await waitUntil { $0.count >= count } }
-
-    func waitUntil(_ condition: ([Event]) -> Bool) async -> [Event] {
-        for _ in 0..<500 {
-            let found = events
-            if condition(found) { return found }
-            try? await Task.sleep(nanoseconds: 10_000_000)
-        }
+    func waitFor(_ count: Int) async -> [Event] {
+        for _ in 0..<500 where recorder.lines < count { try? await Task.sleep(nanoseconds: 10_000_000) }
         return events
     }
 

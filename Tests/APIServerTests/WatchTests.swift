@@ -89,12 +89,13 @@ import Testing
     func tooOld() async throws {
         try await withServer { server in
             _ = await make(server, "a")
-            for n in 0..<4200 {
-                _ = try await server.store.write(
-                    WriteOperation(
-                        key: "/registry/core/configmaps/default/b", compare: .any,
-                        action: .put(
-                            Array("{\"metadata\":{\"name\":\"b\",\"namespace\":\"default\"},\"n\":\(n)}".utf8), timeToLiveSeconds: nil)))
+            for start in stride(from: 0, to: 4200, by: 100) {
+                _ = try await server.store.writeAll(
+                    (start..<(start + 100)).map { n in
+                        .create(
+                            "/registry/core/configmaps/default/m\(n)",
+                            Array("{\"metadata\":{\"name\":\"m\(n)\",\"namespace\":\"default\"}}".utf8))
+                    })
             }
             let answer = await server.get("\(Self.maps)?watch=true&resourceVersion=2&timeoutSeconds=1")
             #expect(answer.text.hasPrefix("{\"type\":\"ERROR\""))
@@ -107,9 +108,9 @@ import Testing
     @Test("should receive events on concurrent watches in same order, without a gap, from a list made while others write")
     func noGap() async throws {
         try await withServer { server in
-            let rounds = 12
+            let rounds = 6
             let writers = 4
-            let each = 40
+            let each = 25
             try await withThrowingTaskGroup(of: Void.self) { group in
                 for writer in 0..<writers {
                     group.addTask {
@@ -122,7 +123,7 @@ import Testing
                         let watch = try await server.watch("\(Self.maps)?watch=true&resourceVersion=\(list.version)")
                         let wanted = writers * each
                         let known = Set(list.itemNames).filter { $0.hasPrefix("w") }
-                        let events = await watch.waitUntil { known.count + $0.count >= wanted }
+                        let events = await watch.waitFor(wanted - known.count)
                         await watch.stop()
                         let versions = events.map(\.version)
                         #expect(versions == versions.sorted() && Set(versions).count == versions.count)

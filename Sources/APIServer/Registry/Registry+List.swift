@@ -122,7 +122,10 @@ extension Registry {
                 }
             }
         } catch {
-            throw Self.status(error, kind, name: "")
+            var status = Self.status(error, kind, name: "")
+            // The rest can be had as it is now: the client decides whether an inconsistent list will do.
+            if status.isExpired, let next { status.continueToken = ContinueToken(revision: -1, start: next).text }
+            throw status
         }
     }
 

@@ -9,11 +9,24 @@ enum Validation {
     }
 
     static func update(_ new: JSON, _ old: JSON, _ kind: ResourceKind, _ scope: WriteScope, _ strategy: Strategy) -> [FieldError] {
-        var errors = labelsAndAnnotations(new)
+        var errors = labelsAndAnnotations(new) + newFinalizers(new, old)
         if scope == .status { return errors }
         errors += immutable(new, old, kind, scope)
         if scope == .main, errors.isEmpty { errors += spec(new, kind) }
         return errors
+    }
+
+    /// An object that is being deleted takes no new finalizers.
+    private static func newFinalizers(_ new: JSON, _ old: JSON) -> [FieldError] {
+        guard old["metadata"]?["deletionTimestamp"] != nil else { return [] }
+        let before = old["metadata"]?["finalizers"]?.array ?? []
+        let added = (new["metadata"]?["finalizers"]?.array ?? []).filter { !before.contains($0) }.compactMap(\.string).sorted()
+        if added.isEmpty { return [] }
+        let shown = added.map { JSON.string($0).text }.joined(separator: ", ")
+        return [
+            .forbidden(
+                "metadata.finalizers", "no new finalizers can be added if the object is being deleted, found new finalizers []string{\(shown)}")
+        ]
     }
 
     private static let annotationsBytesMax = 256 * 1024
