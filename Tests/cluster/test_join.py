@@ -52,6 +52,19 @@ class Join:
         conditions = json.loads(self.kubectl("get", "node", "joined", "-o", "json"))["status"]["conditions"]
         return any(c["type"] == "Ready" and c["status"] == "True" for c in conditions)
 
+    def age(self):
+        """Puts a client certificate in place that is valid for half a minute more, and due for renewal in some seconds."""
+        pki, work = self.folder + "/node/pki", tempfile.mkdtemp(dir=self.folder)
+        open(work + "/index.txt", "w").close()
+        open(work + "/serial", "w").write("0A\n")
+        open(work + "/ca.cnf", "w").write("[ca]\ndefault_ca=d\n[d]\ndatabase=%s/index.txt\nnew_certs_dir=%s\nserial=%s/serial\ndefault_md=sha256\npolicy=p\n"
+                                          "x509_extensions=e\n[p]\norganizationName=optional\ncommonName=supplied\n"
+                                          "[e]\nextendedKeyUsage=clientAuth\nkeyUsage=critical,digitalSignature\n" % (work, work, work))
+        run(["openssl", "req", "-new", "-key", pki + "/kubelet-client.key", "-subj", "/O=system:nodes/CN=system:node:joined", "-out", work + "/csr"])
+        at = lambda seconds: time.strftime("%Y%m%d%H%M%SZ", time.gmtime(time.time() + seconds))
+        run(["openssl", "ca", "-batch", "-notext", "-config", work + "/ca.cnf", "-cert", self.folder + "/server/pki/ca.crt", "-keyfile",
+             self.folder + "/server/pki/ca.key", "-in", work + "/csr", "-startdate", at(-100), "-enddate", at(35), "-out", pki + "/kubelet-client.crt"])
+
     def close(self):
         for process in reversed(self.processes):
             if process.poll() is None:
@@ -109,9 +122,16 @@ def join():
         one = container()
         agent.terminate()
         agent.wait(15)
-        j.start("node", j.command())
+        j.age()
+        old = open(j.folder + "/node/pki/kubelet-client.crt").read()
+        agent = j.start("node", j.command())
+        eventually(lambda: open(j.folder + "/node/pki/kubelet-client.crt").read() != old, 40, what="a new client certificate")
+        eventually(lambda: j.log("node").count("has joined") == 3, 20, what="the agent started itself again")
+        check(agent.poll() is None, "the agent ended: " + j.log("node"))
         eventually(j.ready, 30, what="Ready again")
-        equal((container(), j.kubectl("exec", "b", "--", "echo", "again").strip()), (one, "again"), "the container after a restart of the agent")
+        equal((container(), j.kubectl("exec", "b", "--", "echo", "again").strip()), (one, "again"), "the container after a renewal")
+        check(("system:node:joined", "kubernetes.io/kube-apiserver-client-kubelet") in {
+            (r["spec"]["username"], r["spec"]["signerName"]) for r in json.loads(j.kubectl("get", "csr", "-o", "json"))["items"]}, "the node renews as itself")
     finally:
         j.close()
     equal(state(), before, "what is on the machine")
