@@ -57,6 +57,7 @@ extension APIServer {
         if resource.identity.group == Escalation.group {
             try Escalation(authorizer: authorizer, hub: hub, schema: schema).check(body.value, resource.identity, user: context.user)
         }
+        if CertificateAccess.concerns(resource.identity) { try CertificateAccess.checkNew(body.value, resource.identity) }
         let result = try await registry.create(
             resource, namespace: context.info.namespace, body.value, options, duplicates: body.duplicates)
         return try present(result, resource, context)
