@@ -22,7 +22,8 @@ struct CertificateAccess {
             guard let bytes = Base64.decode(text) else { throw CertificateFailure("illegal base64 data") }
             request = try CertificateRequest(pem: String(decoding: bytes, as: UTF8.self))
         } catch {
-            throw APIStatus.invalid(group: group, kind: kind.kind, name: name, [.invalid("spec.request", .string(text), "\(error)")])
+            let reason = (error as? CertificateFailure)?.description ?? "PEM block type must be CERTIFICATE REQUEST"
+            throw APIStatus.invalid(group: group, kind: kind.kind, name: name, [.invalid("spec.request", .string(text), reason)])
         }
         if object["spec"]?["signerName"]?.string == clientSigner, request.organizations.contains(UserInfo.masters) {
             throw APIStatus.forbidden(
