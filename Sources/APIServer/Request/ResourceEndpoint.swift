@@ -205,8 +205,8 @@ extension APIServer {
     // MARK: Shapes
 
     /// The decoded object in the version of the resource that was asked for.
-    func view(_ object: StoredObject, _ kind: ResourceKind) -> JSON {
-        let json = Registry.withKind(object.json, Views.storageKind(kind))
+    func view(_ object: StoredObject, _ kind: ResourceKind, isRecent: Bool = false) -> JSON {
+        let json = Registry.withKind(isRecent ? object.recentJSON : object.json, Views.storageKind(kind))
         return Views.isView(kind) ? Views.fromStorage(json, kind) : json
     }
 
