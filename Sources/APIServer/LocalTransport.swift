@@ -113,7 +113,7 @@ package struct LocalTransport: KubeTransport {
                         let batch = events.map { event in
                             KubeWatchEvent(
                                 type: event.kind == .added ? .added : event.kind == .modified ? .modified : .deleted,
-                                object: server.view(event.object, request.kind))
+                                object: server.view(event.object, request.kind, isRecent: true))
                         }
                         if case .dropped = continuation.yield(batch) {
                             continuation.finish(throwing: APIStatus.expired("the reader fell too far behind"))

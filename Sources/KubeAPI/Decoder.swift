@@ -49,7 +49,7 @@ package enum ObjectDecoder {
         object.updateAll { key, member in
             guard failure == nil else { return }
             guard let field = type.field(key) else {
-                findings.unknown(path.isEmpty ? key : "\(path).\(key)")
+                findings.unknown(path.isEmpty ? key : path + "." + key)
                 member = .null
                 dropped = true
                 return
@@ -59,7 +59,7 @@ package enum ObjectDecoder {
                 return
             }
             do throws(DecodeError) {
-                try decodeValue(&member, field.type, owner: type.goName, path: path.isEmpty ? key : "\(path).\(key)", findings: &findings)
+                try decodeValue(&member, field.type, owner: type.goName, path: path.isEmpty ? key : path + "." + key, findings: &findings)
             } catch { failure = error }
             if !field.required, !findings.keepsEmpty {
                 switch member {

@@ -1,5 +1,10 @@
 import CSQLite
 import Store
+#if canImport(Glibc)
+import Glibc
+#else
+import Darwin
+#endif
 
 /// The data file: one log, found by key through a covering index.
 ///
@@ -22,6 +27,7 @@ enum Schema {
 
     /// Opens the writer's connection, creating the tables in a new file.
     static func openWriter(path: String, options: SQLiteStoreOptions) throws(StoreError) -> Connection {
+        if access(path, F_OK) != 0, errno == ENOENT { try createFile(path, options) }
         let connection = try Connection(path: path, create: true)
         do throws(StoreError) {
             let found = Int(try connection.integer("PRAGMA user_version") ?? 0)
@@ -42,6 +48,46 @@ enum Schema {
             throw error
         }
         return connection
+    }
+
+    /// Makes the empty data file beside its place and renames it: two syncs instead of the dozen of SQLite's own steps, because nothing is
+    /// lost with a file that did not get its name. The folder's lock is held.
+    private static func createFile(_ path: String, _ options: SQLiteStoreOptions) throws(StoreError) {
+        let temporary = path + ".new"
+        // The log of a data file that is gone must not be taken for one of the new file's.
+        for leftover in [temporary, temporary + "-wal", temporary + "-shm", path + "-wal", path + "-shm", path + "-journal"] { unlink(leftover) }
+        let connection = try Connection(path: temporary, create: true)
+        do throws(StoreError) {
+            try connection.execute("PRAGMA synchronous = OFF")
+            try connection.execute("PRAGMA page_size = \(options.pageSizeBytes)")
+            try connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
+            try connection.execute("PRAGMA journal_mode = WAL")
+            try create(connection)
+            // The log's content moves into the file, so that the file alone is the database.
+            try connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        } catch {
+            connection.close()
+            throw error
+        }
+        connection.close()
+        try sync(temporary)
+        guard rename(temporary, path) == 0 else { throw systemFailure("rename \(temporary)") }
+        try sync(path.lastIndex(of: "/").map { String(path[..<$0]) } ?? ".")
+    }
+
+    /// Makes a file, or the names in a folder, durable.
+    private static func sync(_ path: String) throws(StoreError) {
+        let descriptor = open(path, O_RDONLY | O_CLOEXEC)
+        guard descriptor >= 0 else { throw systemFailure("open \(path)") }
+        let code = fsync(descriptor)
+        let failure = systemFailure("sync \(path)")
+        close(descriptor)
+        guard code == 0 else { throw failure }
+    }
+
+    private static func systemFailure(_ action: String) -> StoreError {
+        let text = "cannot \(action): \(String(cString: strerror(errno)))"
+        return errno == ENOSPC || errno == EDQUOT ? .full(text) : .unavailable(text)
     }
 
     /// Opens a connection that only reads (or checkpoints).

@@ -46,9 +46,12 @@ package final class StoredObject: Sendable {
         bytes = buffer
     }
 
-    /// The decoded value. A change is looked at by several readers in this process soon after one another (informers, selectors, the next
-    /// write), so the tree is shared and stays a while; not for good, because it takes several times the room of its bytes.
-    package var json: JSON { tree(keeping: false) }
+    /// The decoded value. It is not kept: a tree takes several times the room of its bytes.
+    package var json: JSON { decoded.withLock { $0.tree } ?? decode() }
+
+    /// The decoded value of an object that has just changed: several readers in this process look at it soon after one another (informers,
+    /// selectors, the next write), so the tree stays a while.
+    package var recentJSON: JSON { tree(keeping: false) }
 
     /// The decoded value of an object that many other requests look at, such as the namespace of what they create: decoded once.
     package var keptJSON: JSON { tree(keeping: true) }

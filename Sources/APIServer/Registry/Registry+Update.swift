@@ -176,7 +176,7 @@ extension Registry {
         for attempt in 1... {
             guard let current = cache.get(namespace: namespace, name: name) else { throw APIStatus.notFound(kind, name: name) }
             if !expected.isEmpty, expected != "0", expected != String(current.revision) { throw APIStatus.staleWrite(kind, name: name) }
-            let old = Self.withKind(current.json, storageKind)
+            let old = Self.withKind(current.recentJSON, storageKind)
             var new = Self.withKind(try change(old), storageKind)
             keepMetadata(&new, old)
             if applied { try dropEmpty(&new, type) }

@@ -66,6 +66,12 @@ package final class Registry: Sendable {
 
     static func withKind(_ object: JSON, _ kind: ResourceKind) -> JSON {
         guard case .object(let members) = object else { return object }
+        let first = members.members.prefix(2)
+        if first.first?.key == "kind", first.first?.value == .string(kind.kind), first.last?.key == "apiVersion",
+            first.last?.value == .string(kind.apiVersion)
+        {
+            return object
+        }
         var result = JSONObject()
         result.append("kind", .string(kind.kind))
         result.append("apiVersion", .string(kind.apiVersion))

@@ -57,6 +57,7 @@ extension APIServer {
         if resource.identity.group == Escalation.group {
             try Escalation(authorizer: authorizer, hub: hub, schema: schema).check(body.value, resource.identity, user: context.user)
         }
+        if CertificateAccess.concerns(resource.identity) { try CertificateAccess.checkNew(body.value, resource.identity) }
         let result = try await registry.create(
             resource, namespace: context.info.namespace, body.value, options, duplicates: body.duplicates)
         return try present(result, resource, context)
@@ -205,8 +206,8 @@ extension APIServer {
     // MARK: Shapes
 
     /// The decoded object in the version of the resource that was asked for.
-    func view(_ object: StoredObject, _ kind: ResourceKind) -> JSON {
-        let json = Registry.withKind(object.json, Views.storageKind(kind))
+    func view(_ object: StoredObject, _ kind: ResourceKind, isRecent: Bool = false) -> JSON {
+        let json = Registry.withKind(isRecent ? object.recentJSON : object.json, Views.storageKind(kind))
         return Views.isView(kind) ? Views.fromStorage(json, kind) : json
     }
 

@@ -37,6 +37,10 @@ extension APIServer {
     /// A subresource that is the object itself, of which only a part may be changed.
     private func part(_ resource: ResourceSchema, _ context: RequestContext, scope: WriteScope) async throws -> WireResponse {
         let info = context.info
+        if info.verb != "get", CertificateAccess.concerns(resource.identity) {
+            let current = try registry.get(resource, namespace: info.namespace, name: info.name).json
+            try CertificateAccess(authorizer: authorizer).check(current, resource.identity, scope: scope, user: context.user)
+        }
         switch info.verb {
         case "get":
             return present(

@@ -75,20 +75,20 @@ struct AgentJoin: Sendable {
 
     /// A signal, renewed credentials, or the node's own failure, whichever comes first.
     private func waitForEnd(_ enrolment: NodeEnrolment, _ renewAt: Double, _ work: Task<Void, any Error>) async -> Result<End, any Error> {
-        await withTaskGroup(of: Result<End, any Error>?.self) { group in
-            group.addTask {
+        // No task group: it would wait for the node's work, which ends only when it is told to, after this.
+        let (ends, report) = AsyncStream<Result<End, any Error>>.makeStream(bufferingPolicy: .bufferingOldest(1))
+        let watchers = [
+            Task {
                 await Signals.waitForTermination()
-                return .success(.terminated)
-            }
-            group.addTask { await Self.renew(enrolment, renewAt).map { .success($0) } }
-            group.addTask {
-                if case .failure(let error) = await work.result, !(error is CancellationError) { return .failure(error) }
-                return nil
-            }
-            defer { group.cancelAll() }
-            for await end in group { if let end { return end } }
-            return .success(.terminated)
-        }
+                report.yield(.success(.terminated))
+            },
+            Task { if let end = await Self.renew(enrolment, renewAt) { report.yield(.success(end)) } },
+            Task { if case .failure(let error) = await work.result, !(error is CancellationError) { report.yield(.failure(error)) } },
+        ]
+        var iterator = ends.makeAsyncIterator()
+        let end = await iterator.next() ?? .success(.terminated)
+        for watcher in watchers { watcher.cancel() }
+        return end
     }
 
     /// Returns when there are new credentials; nil when cancelled.
