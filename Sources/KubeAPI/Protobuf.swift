@@ -45,19 +45,20 @@ package enum ProtobufDecoder {
     private static func message(_ bytes: ArraySlice<UInt8>, _ type: TypeSchema, depth: Int) throws(Failure) -> JSONObject {
         guard depth < depthMax else { throw Failure(message: "exceeded max depth") }
         var object = JSONObject()
+        // Repeated fields come element by element: they are collected here, so that none is copied for each of its elements.
+        var lists: [String: [JSON]] = [:]
+        var maps: [String: JSONObject] = [:]
         var reader = WireReader(bytes)
         while let part = try reader.next() {
             guard let field = type.field(number: part.number) else { continue }
             switch field.type {
             case .list(let element):
-                var list = object[field.name]?.array ?? []
                 if case .bytes(let packed) = part.value, element.isPackable {
                     var inner = WireReader(packed)
-                    while let number = try inner.varint() { list.append(scalar(number, element)) }
+                    while let number = try inner.varint() { lists[field.name, default: []].append(scalar(number, element)) }
                 } else {
-                    list.append(try value(part.value, element, depth: depth + 1))
+                    lists[field.name, default: []].append(try value(part.value, element, depth: depth + 1))
                 }
-                object[field.name] = .array(list)
             case .map(let element):
                 guard case .bytes(let entry) = part.value else { throw Failure(message: "proto: wrong wireType for field \(field.name)") }
                 var inner = WireReader(entry)
@@ -67,15 +68,15 @@ package enum ProtobufDecoder {
                     if piece.number == 1, case .bytes(let text) = piece.value { key = String(decoding: text, as: UTF8.self) }
                     if piece.number == 2 { content = try value(piece.value, element, depth: depth + 1) }
                 }
-                var map = object[field.name]?.object ?? [:]
-                map[key] = content
-                object[field.name] = .object(map)
+                maps[field.name, default: [:]][key] = content
             default:
                 let found = try value(part.value, field.type, depth: depth + 1)
                 if isAbsent(found, field) { continue }
                 object[field.name] = found
             }
         }
+        for (name, list) in lists { object[name] = .array(list) }
+        for (name, map) in maps { object[name] = .object(map) }
         return object
     }
 
