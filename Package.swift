@@ -59,6 +59,7 @@ let package = Package(
     targets: [
         // C surfaces.
         .systemLibrary(name: "CSQLite", path: "Sources/CSQLite", pkgConfig: "sqlite3", providers: [.apt(["libsqlite3-dev"])]),
+        .systemLibrary(name: "CMalloc", path: "Sources/CMalloc"),
         .systemLibrary(name: "CZlib", path: "Sources/CZlib", pkgConfig: "zlib", providers: [.apt(["zlib1g-dev"])]),
 
         // The API as data.
@@ -105,7 +106,7 @@ let package = Package(
         .executableTarget(
             name: "martlet",
             dependencies: [
-                "JSON", "KubeMeta", "KubeTypes", "KubeAPI", "Store", "StoreSQLite", "PKI", "Wire", "Streaming", "APIServer", "KubeClient", "KubeClientHTTP",
+                "CMalloc", "JSON", "KubeMeta", "KubeTypes", "KubeAPI", "Store", "StoreSQLite", "PKI", "Wire", "Streaming", "APIServer", "KubeClient", "KubeClientHTTP",
                 "Scheduler", "Controllers", "CRI", "Processes", "Cgroup", "Nftables", "Hosts", "NodeAgent", "SimulatedNodes", "ServiceProxy", "ClusterDNS",
                 .product(name: "ArgumentParser", package: "swift-argument-parser"), yams, logging, nioCore, nioPosix,
             ],

@@ -54,6 +54,7 @@ final class ControlPlane: Sendable {
 
     /// Starts everything; returns when requests are answered.
     static func start(_ options: ControlPlaneOptions) async throws -> ControlPlane {
+        Memory.configure()
         try options.folder.create()
         // Opening the store, making keys and reading the schema do not need each other: they share the time of a start.
         async let opening = Blocking.run { Result { () throws(StoreError) in try SQLiteStore(folder: options.folder.store) } }
@@ -145,6 +146,7 @@ final class ControlPlane: Sendable {
             let nodes = SimulatedNodes(count: options.simulatedNodes, client: client("simulated-node"), factory: factory)
             runs.append { await nodes.run() }
         }
+        runs.append { await Memory.trimLoop() }
         return runs.map { run in Task { await run() } }
     }
 
