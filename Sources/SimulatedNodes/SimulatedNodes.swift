@@ -9,6 +9,9 @@ import Synchronization
 package final class SimulatedNodes: Sendable {
     /// How long a pod takes to start.
     private static let startSeconds = 0.02
+    /// How long a pod takes to end. Not at once: `kubectl delete` reads the pod, lists it and only then watches; a pod of the same name that is back
+    /// before the list would be waited for without end.
+    private static let stopSeconds = 0.1
     private static let leaseRenewSeconds = 10.0
     private static let statusPostSeconds = 300.0
     /// Requests to the server at a time.
@@ -169,7 +172,7 @@ package final class SimulatedNodes: Sendable {
             Entry(due: now + delay, key: pod.key, uid: pod.metadata.uid, action: action)
         }
         if pod.metadata.isBeingDeleted {
-            schedule(entry(.remove, 0))
+            schedule(entry(.remove, pod.metadata.deletionGracePeriodSeconds == 0 ? 0 : Self.stopSeconds))
         } else if pod.status.phase == "Pending" || pod.status.phase.isEmpty {
             if state.withLock({ $0.started.insert(pod.metadata.uid).inserted }) { schedule(entry(.start, Self.startSeconds)) }
         } else if pod.status.phase == "Running" {
