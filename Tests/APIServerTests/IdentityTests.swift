@@ -10,11 +10,14 @@ import Testing
 
     private func role(_ server: TestServer, _ verbs: [String], _ resources: [String], user: String, name: String = "r") async {
         let rbac = "/apis/rbac.authorization.k8s.io/v1/namespaces/default"
-        await server.post("\(rbac)/roles", ["metadata": ["name": .string(name)], "rules": [["apiGroups": [""], "resources": JSON(resources), "verbs": JSON(verbs)]]])
+        await server.post(
+            "\(rbac)/roles",
+            ["metadata": ["name": .string(name)], "rules": [["apiGroups": [""], "resources": JSON(resources), "verbs": JSON(verbs)]]])
         await server.post(
             "\(rbac)/rolebindings",
             [
-                "metadata": ["name": .string(name)], "roleRef": ["apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": .string(name)],
+                "metadata": ["name": .string(name)],
+                "roleRef": ["apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": .string(name)],
                 "subjects": [["apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": .string(user)]],
             ])
     }
@@ -38,7 +41,9 @@ import Testing
             #expect(await server.get(Self.pods + "/p", token: "jane").status == 404)
             let other = await server.post(Self.pods, ["metadata": ["name": "p"], "spec": podSpec], token: "jane")
             #expect(other.status == 403 && other.message.contains("cannot create resource \"pods\""))
-            #expect(await server.get(Self.secrets + "/s", token: "jane").message.hasPrefix("secrets \"s\" is forbidden: User \"jane\" cannot get"))
+            #expect(
+                await server.get(Self.secrets + "/s", token: "jane").message.hasPrefix(
+                    "secrets \"s\" is forbidden: User \"jane\" cannot get"))
             #expect(await server.get("/api/v1/pods", token: "jane").message.hasSuffix("at the cluster scope"))
             let path = await server.get("/metrics", token: "jane")
             #expect(path.status == 403 && path.message == "forbidden: User \"jane\" cannot get path \"/metrics\"")
@@ -93,7 +98,8 @@ import Testing
             let review = await server.post("/apis/authentication.k8s.io/v1/tokenreviews", ["spec": ["token": .string(token)]])
             #expect(review.body["status"]?["authenticated"] == true)
             #expect(review.body["status"]?["user"]?["username"] == "system:serviceaccount:default:default")
-            #expect(await server.get(Self.pods, token: token).message.contains("User \"system:serviceaccount:default:default\" cannot list"))
+            #expect(
+                await server.get(Self.pods, token: token).message.contains("User \"system:serviceaccount:default:default\" cannot list"))
             #expect(await server.get(Self.pods, token: token + "x").status == 401)
             server.time.advance(601)
             #expect(await server.get(Self.pods, token: token).status == 401)
@@ -130,8 +136,11 @@ import Testing
             #expect(refused.status == 403)
             #expect(
                 refused.message
-                    == "users \"admin\" is forbidden: User \"jane\" cannot impersonate resource \"users\" in API group \"\" at the cluster scope")
-            #expect(await server.send(.GET, "/api/v1/nodes", headers: [("Impersonate-User", "x"), ("Impersonate-Group", "system:masters")]).status == 200)
+                    == "users \"admin\" is forbidden: User \"jane\" cannot impersonate resource \"users\" in API group \"\" at the cluster scope"
+            )
+            #expect(
+                await server.send(.GET, "/api/v1/nodes", headers: [("Impersonate-User", "x"), ("Impersonate-Group", "system:masters")])
+                    .status == 200)
         }
     }
 
@@ -145,21 +154,29 @@ import Testing
                 #expect(await server.merge(Self.pods + "/\(name)/status", ["status": ready]).status == 200)
             }
             let budgets = "/apis/policy/v1/namespaces/default/poddisruptionbudgets"
-            await server.post(budgets, ["metadata": ["name": "b"], "spec": ["minAvailable": 2, "selector": ["matchLabels": ["app": "x"]]]])
+            await server.post(
+                budgets, ["metadata": ["name": "b"], "spec": ["minAvailable": 2, "selector": ["matchLabels": ["app": "x"]]]])
             func allow(_ count: Int) async -> Int {
                 await server.merge(
                     budgets + "/b/status",
-                    ["status": ["observedGeneration": 1, "disruptionsAllowed": JSON(count), "currentHealthy": 2, "desiredHealthy": 2, "expectedPods": 2]]
+                    [
+                        "status": [
+                            "observedGeneration": 1, "disruptionsAllowed": JSON(count), "currentHealthy": 2, "desiredHealthy": 2,
+                            "expectedPods": 2,
+                        ]
+                    ]
                 ).status
             }
             func evict(_ name: String) async -> Answer {
-                await server.post(Self.pods + "/\(name)/eviction", ["apiVersion": "policy/v1", "kind": "Eviction", "metadata": ["name": .string(name)]])
+                await server.post(
+                    Self.pods + "/\(name)/eviction", ["apiVersion": "policy/v1", "kind": "Eviction", "metadata": ["name": .string(name)]])
             }
             #expect(await allow(0) == 200)
             let refused = await evict("p1")
             #expect(refused.status == 429 && refused.reason == "TooManyRequests")
             #expect(refused.message == "Cannot evict pod as it would violate the pod's disruption budget.")
-            #expect(refused.body["details"]?["causes"]?[0]?["message"] == "The disruption budget b needs 2 healthy pods and has 2 currently")
+            #expect(
+                refused.body["details"]?["causes"]?[0]?["message"] == "The disruption budget b needs 2 healthy pods and has 2 currently")
             #expect(await allow(1) == 200)
             #expect(await evict("p1").status == 201)
             #expect(await evict("p2").status == 429)
@@ -173,7 +190,9 @@ import Testing
         try await withServer { server in
             let deployments = "/apis/apps/v1/namespaces/default/deployments"
             let template: JSON = ["metadata": ["labels": ["a": "b"]], "spec": podSpec]
-            await server.post(deployments, ["metadata": ["name": "d"], "spec": ["replicas": 2, "selector": ["matchLabels": ["a": "b"]], "template": template]])
+            await server.post(
+                deployments,
+                ["metadata": ["name": "d"], "spec": ["replicas": 2, "selector": ["matchLabels": ["a": "b"]], "template": template]])
             let scale = await server.get(deployments + "/d/scale")
             #expect(scale.body["kind"] == "Scale" && scale.body["spec"]?["replicas"] == 2 && scale.body["status"]?["selector"] == "a=b")
             #expect(await server.merge(deployments + "/d/scale", ["spec": ["replicas": 5]]).status == 200)
@@ -189,7 +208,8 @@ import Testing
             await server.namespace("default")
             _ = await makePod(server, "p")
             func bind(_ node: String) async -> Answer {
-                await server.post(Self.pods + "/p/binding", ["metadata": ["name": "p"], "target": ["kind": "Node", "name": .string(node)]])
+                await server.post(
+                    Self.pods + "/p/binding", ["metadata": ["name": "p"], "target": ["kind": "Node", "name": .string(node)]])
             }
             #expect(await bind("a").status == 201)
             #expect(await server.get(Self.pods + "/p").body["spec"]?["nodeName"] == "a")
@@ -206,7 +226,8 @@ import Testing
             let made = await withTaskGroup(of: Answer.self) { group in
                 for n in 0..<40 {
                     group.addTask {
-                        await server.post(services, ["metadata": ["name": .string("s\(n)")], "spec": ["type": "NodePort", "ports": [["port": 80]]]])
+                        await server.post(
+                            services, ["metadata": ["name": .string("s\(n)")], "spec": ["type": "NodePort", "ports": [["port": 80]]]])
                     }
                 }
                 return await group.reduce(into: []) { $0.append($1) }
@@ -218,7 +239,8 @@ import Testing
             #expect(Set(ports).count == 40 && ports.allSatisfy { (30000...32767).contains($0) })
             let address = try #require(addresses.first)
             let port = try #require(ports.first)
-            let sameAddress = await server.post(services, ["metadata": ["name": "x"], "spec": ["clusterIP": .string(address), "ports": [["port": 80]]]])
+            let sameAddress = await server.post(
+                services, ["metadata": ["name": "x"], "spec": ["clusterIP": .string(address), "ports": [["port": 80]]]])
             #expect(sameAddress.status == 422 && sameAddress.message.contains("provided IP is already allocated"))
             let samePort = await server.post(
                 services, ["metadata": ["name": "x"], "spec": ["type": "NodePort", "ports": [["port": 80, "nodePort": .int(port)]]]])

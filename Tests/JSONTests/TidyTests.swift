@@ -87,7 +87,8 @@ import Testing
     @Test("the tree is where it is looked for")
     func found() { #expect(Self.writtenLines.count > 10_000) }
 
-    @Test("no source crashes on purpose, prints, or leaves a note for later", arguments: ["try!", "fatalError(", "print(", "FIXME", "TODO"])
+    @Test(
+        "no source crashes on purpose, prints, or leaves a note for later", arguments: ["try!", "fatalError(", "print(", "FIXME", "TODO"])
     func forbidden(word: String) {
         let places = Self.writtenLines.filter { Self.has($0.text, word) }.map(\.place)
         #expect(places.isEmpty, "\(word) in \(places.joined(separator: ", "))")
@@ -99,7 +100,8 @@ import Testing
             let files = Self.entries(of: "\(Self.root)/Sources/\(entry.name)").map(\.name)
             // A folder with a module map alone is a C header, not a module of ours.
             if files.contains("module.modulemap") { continue }
-            let lines = Self.text("\(Self.root)/Sources/\(entry.name)/README.md")?.split(separator: "\n", omittingEmptySubsequences: false) ?? []
+            let lines =
+                Self.text("\(Self.root)/Sources/\(entry.name)/README.md")?.split(separator: "\n", omittingEmptySubsequences: false) ?? []
             #expect(lines.count >= Self.readmeLinesMin, "Sources/\(entry.name)/README.md")
         }
     }
@@ -107,6 +109,8 @@ import Testing
     @Test("lines over 140 characters become fewer, never more")
     func longLines() {
         let long = Self.writtenLines.filter { $0.text.utf8.count > Self.lineLengthMax && $0.text.count > Self.lineLengthMax }
-        #expect(long.count <= Self.longLinesMax, "\(long.count) lines are longer than \(Self.lineLengthMax); the last: \(long.last?.place ?? "")")
+        #expect(
+            long.count <= Self.longLinesMax,
+            "\(long.count) lines are longer than \(Self.lineLengthMax); the last: \(long.last?.place ?? "")")
     }
 }

@@ -44,12 +44,16 @@ import Testing
 
     @Test("optional lists and maps that are empty go, required ones stay; an applied configuration keeps them")
     func emptyLists() throws {
-        let value: JSON = ["metadata": ["labels": [:], "finalizers": []], "spec": ["containers": [], "volumes": [], "securityContext": [:]]]
+        let value: JSON = [
+            "metadata": ["labels": [:], "finalizers": []], "spec": ["containers": [], "volumes": [], "securityContext": [:]],
+        ]
         #expect(try decode(value).value == ["metadata": [:], "spec": ["containers": [], "securityContext": [:]]])
         #expect(try decode(value, keepsEmpty: true).value == value)
     }
 
-    @Test("quantities are written canonically", arguments: [("1000m", "1"), ("1024Mi", "1Gi"), ("0.5", "500m"), ("1e3", "1e3"), ("100M", "100M")])
+    @Test(
+        "quantities are written canonically",
+        arguments: [("1000m", "1"), ("1024Mi", "1Gi"), ("0.5", "500m"), ("1e3", "1e3"), ("100M", "100M")])
     func quantities(sent: String, canonical: String) throws {
         let pod: JSON = ["spec": ["containers": [["name": "c", "resources": ["limits": ["x": .string(sent)]]]]]]
         #expect(try decode(pod).value["spec"]?["containers"]?[0]?["resources"]?["limits"]?["x"]?.string == canonical)
@@ -73,16 +77,21 @@ import Testing
         #expect(
             try message(["spec": ["replicas": "three"]], "apps/v1", "Deployment")
                 == "json: cannot unmarshal string into Go struct field DeploymentSpec.spec.replicas of type int32")
-        #expect(try message(["metadata": ["labels": ["a": 1]]]).contains("cannot unmarshal number into Go struct field ObjectMeta.metadata.labels"))
+        #expect(
+            try message(["metadata": ["labels": ["a": 1]]]).contains(
+                "cannot unmarshal number into Go struct field ObjectMeta.metadata.labels"))
         #expect(try message(["spec": ["containers": "c"]]).hasSuffix("PodSpec.spec.containers of type []Container"))
-        #expect(try message(["spec": ["hostNetwork": "yes"]]) == "json: cannot unmarshal string into Go struct field PodSpec.spec.hostNetwork of type bool")
+        #expect(
+            try message(["spec": ["hostNetwork": "yes"]])
+                == "json: cannot unmarshal string into Go struct field PodSpec.spec.hostNetwork of type bool")
         #expect(try message([1]) == "json: cannot unmarshal array into Go value of type v1.Pod")
     }
 
     @Test("numbers that do not fit, bad quantities, times and bytes are refused")
     func unfit() throws {
         #expect(
-            try message(["spec": ["replicas": 3_000_000_000]], "apps/v1", "Deployment").contains("cannot unmarshal number 3000000000 into Go struct field"))
+            try message(["spec": ["replicas": 3_000_000_000]], "apps/v1", "Deployment").contains(
+                "cannot unmarshal number 3000000000 into Go struct field"))
         #expect(try message(["spec": ["replicas": 1.5]], "apps/v1", "Deployment").contains("cannot unmarshal number 1.5 into"))
         #expect(
             try message(["spec": ["containers": [["name": "c", "resources": ["limits": ["cpu": "lots"]]]]]])
@@ -141,7 +150,9 @@ import Testing
         let container = pod["spec"]?["containers"]?[0]
         #expect(container?["ports"]?[0] == ["containerPort": 80, "protocol": "TCP", "hostPort": 80])
         let probe = container?["livenessProbe"]
-        #expect(probe?["periodSeconds"] == 10 && probe?["failureThreshold"] == 3 && probe?["successThreshold"] == 1 && probe?["timeoutSeconds"] == 1)
+        #expect(
+            probe?["periodSeconds"] == 10 && probe?["failureThreshold"] == 3 && probe?["successThreshold"] == 1
+                && probe?["timeoutSeconds"] == 1)
         #expect(probe?["httpGet"]?["path"] == "/" && probe?["httpGet"]?["scheme"] == "HTTP")
         #expect(pod["spec"]?["volumes"]?[0]?["emptyDir"] == [:] && pod["spec"]?["volumes"]?[1]?["secret"]?["defaultMode"] == 420)
     }
@@ -171,8 +182,11 @@ import Testing
 
     @Test("defaults are filled in once: a second time changes nothing")
     func idempotent() throws {
-        for (apiVersion, kind) in [("v1", "Pod"), ("apps/v1", "Deployment"), ("apps/v1", "StatefulSet"), ("batch/v1", "Job"), ("v1", "Service")] {
-            let once = try filled(["spec": ["ports": [["port": 1]], "template": ["spec": ["containers": [["name": "c", "image": "a"]]]]]], apiVersion, kind)
+        for (apiVersion, kind) in [
+            ("v1", "Pod"), ("apps/v1", "Deployment"), ("apps/v1", "StatefulSet"), ("batch/v1", "Job"), ("v1", "Service"),
+        ] {
+            let once = try filled(
+                ["spec": ["ports": [["port": 1]], "template": ["spec": ["containers": [["name": "c", "image": "a"]]]]]], apiVersion, kind)
             #expect(try filled(once, apiVersion, kind) == once, "\(kind)")
         }
     }

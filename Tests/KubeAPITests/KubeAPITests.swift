@@ -53,7 +53,9 @@ func type(_ apiVersion: String, _ kind: String) throws -> TypeSchema {
         }
     }
 
-    @Test("the examples of RFC 4648", arguments: [("", ""), ("f", "Zg=="), ("fo", "Zm8="), ("foo", "Zm9v"), ("foob", "Zm9vYg=="), ("foobar", "Zm9vYmFy")])
+    @Test(
+        "the examples of RFC 4648",
+        arguments: [("", ""), ("f", "Zg=="), ("fo", "Zm8="), ("foo", "Zm9v"), ("foob", "Zm9vYg=="), ("foobar", "Zm9vYmFy")])
     func examples(plain: String, encoded: String) {
         #expect(Base64.encode(Array(plain.utf8)) == encoded)
         #expect(Base64.decode(encoded) == Array(plain.utf8))
@@ -65,7 +67,9 @@ func type(_ apiVersion: String, _ kind: String) throws -> TypeSchema {
     @Test("line breaks are ignored")
     func lineBreaks() { #expect(Base64.decode("Zm9v\r\nYmFy\n") == Array("foobar".utf8)) }
 
-    @Test("bad text has a place where it is bad", arguments: [("!!!!", 0), ("Zm9v*", 4), ("Zg=a", 3), ("=", 0), ("Z===", 1), ("Zm9", 3), ("Zg===", 4)])
+    @Test(
+        "bad text has a place where it is bad",
+        arguments: [("!!!!", 0), ("Zm9v*", 4), ("Zg=a", 3), ("=", 0), ("Z===", 1), ("Zm9", 3), ("Zg===", 4)])
     func bad(text: String, offset: Int) {
         #expect(Base64.firstIllegalByte(text) == offset)
         #expect(Base64.decode(text) == nil)

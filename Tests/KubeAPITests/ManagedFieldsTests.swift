@@ -4,16 +4,20 @@ import KubeMeta
 import Testing
 
 @Suite("ManagedFields") struct ManagedFieldsTests {
-    private func apply(_ applied: JSON, to live: JSON = [:], manager: String, force: Bool = false, time: String = "2026-01-01T00:00:00Z") throws -> JSON {
+    private func apply(_ applied: JSON, to live: JSON = [:], manager: String, force: Bool = false, time: String = "2026-01-01T00:00:00Z")
+        throws -> JSON
+    {
         try ManagedFields.apply(
-            live: live, applied: applied, type: try type("v1", "ConfigMap"), manager: manager, apiVersion: "v1", subresource: "", time: time,
+            live: live, applied: applied, type: try type("v1", "ConfigMap"), manager: manager, apiVersion: "v1", subresource: "",
+            time: time,
             force: force, resetting: [])
     }
 
     private func update(_ new: JSON, from old: JSON = [:], manager: String, time: String = "2026-01-01T00:00:00Z") throws -> JSON {
         var new = new
         ManagedFields.update(
-            old: old, new: &new, type: try type("v1", "ConfigMap"), manager: manager, apiVersion: "v1", subresource: "", time: time, resetting: [])
+            old: old, new: &new, type: try type("v1", "ConfigMap"), manager: manager, apiVersion: "v1", subresource: "", time: time,
+            resetting: [])
         return new
     }
 
@@ -21,7 +25,9 @@ import Testing
         ManagedFields.entries(of: object).filter { $0.manager == manager }.flatMap(\.fields.paths)
     }
 
-    private func map(_ data: JSON) -> JSON { ["apiVersion": "v1", "kind": "ConfigMap", "metadata": ["name": "m", "namespace": "n"], "data": data] }
+    private func map(_ data: JSON) -> JSON {
+        ["apiVersion": "v1", "kind": "ConfigMap", "metadata": ["name": "m", "namespace": "n"], "data": data]
+    }
 
     @Test("a create owns what it sets, but neither name nor kind")
     func create() throws {
@@ -70,7 +76,8 @@ import Testing
         let made = try apply(map(["a": "1"]), manager: "one")
         do throws(ManagedFields.Conflicts) {
             _ = try ManagedFields.apply(
-                live: made, applied: map(["a": "2"]), type: Schema.builtIn.type(apiVersion: "v1", kind: "ConfigMap"), manager: "two", apiVersion: "v1",
+                live: made, applied: map(["a": "2"]), type: Schema.builtIn.type(apiVersion: "v1", kind: "ConfigMap"), manager: "two",
+                apiVersion: "v1",
                 subresource: "", time: "", force: false, resetting: [])
             Issue.record("no conflict")
         } catch {
@@ -96,11 +103,35 @@ import Testing
         #expect(owned(object, by: "two") == [".data.b"])
     }
 
+    @Test("several conflicts are told owner by owner")
+    func conflicts() throws {
+        var object = try apply(map(["a": "1"]), manager: "one")
+        object = try apply(map(["b": "1"]), to: object, manager: "two")
+        let live = object
+        let conflicts = #expect(throws: ManagedFields.Conflicts.self) { try apply(map(["a": "2", "b": "2"]), to: live, manager: "three") }
+        let status = ManagedFields.status(conflicts?.conflicts ?? [])
+        #expect(status.message == "Apply failed with 2 conflicts: conflicts with \"one\":\n- .data.a\nconflicts with \"two\":\n- .data.b")
+    }
+
+    @Test("of many managers by plain updates the oldest are folded into ancient-changes; no field loses its owner")
+    func ancient() throws {
+        var object = try update(map(["k": "v"]), manager: "m0")
+        for n in 1...15 {
+            var next = object
+            next.set("v", at: "data", "k\(n)")
+            object = try update(next, from: object, manager: "m\(n)", time: "2026-01-02T00:00:\(n + 10)Z")
+        }
+        let entries = ManagedFields.entries(of: object)
+        #expect(entries.count == 10 && entries.contains { $0.manager == "ancient-changes" })
+        #expect(Set(entries.flatMap(\.fields.paths)) == Set([".data", ".data.k"] + (1...15).map { ".data.k\($0)" }))
+    }
+
     @Test("a list of objects is owned element by element")
     func lists() throws {
         let applied: JSON = ["spec": ["containers": [["name": "c", "image": "a:1"]]]]
         let pod = try ManagedFields.apply(
-            live: [:], applied: applied, type: try type("v1", "Pod"), manager: "one", apiVersion: "v1", subresource: "", time: "", force: false,
+            live: [:], applied: applied, type: try type("v1", "Pod"), manager: "one", apiVersion: "v1", subresource: "", time: "",
+            force: false,
             resetting: [])
         let paths = owned(pod, by: "one")
         #expect(paths.contains(".spec.containers[name=\"c\"].image") && paths.contains(".spec.containers[name=\"c\"]"))

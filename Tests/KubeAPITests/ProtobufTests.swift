@@ -83,6 +83,26 @@ import Testing
         #expect(containers?[1]?["resources"] == ["limits": ["cpu": "500m"]])
     }
 
+    /// Service: spec 2 (ports 1: name 1, targetPort 4 (type 1, integer 2, text 3)); metadata 1 (creationTimestamp 8).
+    @Test("ports by name and an empty time")
+    func specialTypes() throws {
+        let bytes = envelope("v1", "Service") { service in
+            service.message(1) { meta in
+                meta.string(1, "s")
+                meta.message(8) { _ in }
+            }
+            service.message(2) { spec in
+                spec.message(1) { port in
+                    port.bytes(4, [0x08, 0x01, 0x1A, 0x04] + Array("http".utf8))
+                }
+                spec.message(1) { port in port.bytes(4, [0x08, 0x00, 0x10, 0x90, 0x3F]) }
+            }
+        }
+        let object = try decode(bytes)
+        #expect(object["metadata"] == ["name": "s"])
+        #expect(object["spec"]?["ports"]?[0]?["targetPort"] == "http" && object["spec"]?["ports"]?[1]?["targetPort"] == 8080)
+    }
+
     @Test("numbers of unknown fields are passed over")
     func unknownFields() throws {
         let bytes = envelope("v1", "ConfigMap") { map in

@@ -10,7 +10,9 @@ import Testing
     }
 
     private func pod(_ containers: JSON) -> JSON { ["spec": ["containers": containers]] }
-    private let two: JSON = [["name": "a", "image": "a:1", "env": [["name": "E1", "value": "1"], ["name": "E2", "value": "2"]]], ["name": "b", "image": "b:1"]]
+    private let two: JSON = [
+        ["name": "a", "image": "a:1", "env": [["name": "E1", "value": "1"], ["name": "E2", "value": "2"]]], ["name": "b", "image": "b:1"],
+    ]
 
     @Test("elements of a list merge by their key; what the patch does not name stays")
     func mergesByKey() throws {
@@ -22,7 +24,9 @@ import Testing
     /// As recorded from kube-apiserver 1.36.
     @Test("without an order, what the patch names comes in its order and new elements come first")
     func order() throws {
-        let patch = pod([["name": "b", "image": "b:2"], ["name": "a", "env": [["name": "E2", "$patch": "delete"], ["name": "E3", "value": "3"]]]])
+        let patch = pod([
+            ["name": "b", "image": "b:2"], ["name": "a", "env": [["name": "E2", "$patch": "delete"], ["name": "E3", "value": "3"]]],
+        ])
         let result = try patched(pod(two), patch)["spec"]?["containers"]
         #expect(
             result == [
@@ -35,7 +39,9 @@ import Testing
     func directives() throws {
         #expect(try patched(pod(two), pod([["name": "a", "$patch": "delete"]])) == pod([["name": "b", "image": "b:1"]]))
         #expect(try patched(pod(two), pod([["name": "none", "$patch": "delete"]])) == pod(two))
-        #expect(try patched(pod(two), pod([["$patch": "replace"], ["name": "only", "image": "o:1"]])) == pod([["name": "only", "image": "o:1"]]))
+        #expect(
+            try patched(pod(two), pod([["$patch": "replace"], ["name": "only", "image": "o:1"]]))
+                == pod([["name": "only", "image": "o:1"]]))
     }
 
     @Test("$patch: replace of an object drops what the patch does not say; null removes a member")
@@ -54,7 +60,12 @@ import Testing
 
     @Test("$setElementOrder puts the elements in its order")
     func setElementOrder() throws {
-        let patch: JSON = ["spec": ["$setElementOrder/containers": [["name": "c"], ["name": "b"], ["name": "a"]], "containers": [["name": "c", "image": "c:1"]]]]
+        let patch: JSON = [
+            "spec": [
+                "$setElementOrder/containers": [["name": "c"], ["name": "b"], ["name": "a"]],
+                "containers": [["name": "c", "image": "c:1"]],
+            ]
+        ]
         let result = try patched(pod(two), patch)
         #expect(result["spec"]?["containers"]?.array?.compactMap { $0["name"]?.string } == ["c", "b", "a"])
         #expect(result["spec"]?["$setElementOrder/containers"] == nil)
@@ -63,7 +74,8 @@ import Testing
     @Test("$deleteFromPrimitiveList takes values out of a list of scalars; a plain list adds to it")
     func primitiveLists() throws {
         let target: JSON = ["metadata": ["finalizers": ["a/a", "b/b"]]]
-        #expect(try patched(target, ["metadata": ["$deleteFromPrimitiveList/finalizers": ["a/a"]]]) == ["metadata": ["finalizers": ["b/b"]]])
+        #expect(
+            try patched(target, ["metadata": ["$deleteFromPrimitiveList/finalizers": ["a/a"]]]) == ["metadata": ["finalizers": ["b/b"]]])
         let added = try patched(target, ["metadata": ["finalizers": ["c/c", "b/b"]]])["metadata"]?["finalizers"]?.array ?? []
         #expect(Set(added) == ["a/a", "b/b", "c/c"] && added.count == 3)
     }

@@ -51,14 +51,18 @@ import Testing
                 ]
             ],
         ],
-        "topologySpreadConstraints": [["maxSkew": 1, "topologyKey": "zone", "whenUnsatisfiable": "DoNotSchedule", "labelSelector": ["matchLabels": ["a": "b"]]]],
+        "topologySpreadConstraints": [
+            ["maxSkew": 1, "topologyKey": "zone", "whenUnsatisfiable": "DoNotSchedule", "labelSelector": ["matchLabels": ["a": "b"]]]
+        ],
         "volumes": [
             ["name": "v", "emptyDir": ["medium": "Memory", "sizeLimit": "1Mi"]], ["name": "h", "hostPath": ["path": "/h", "type": ""]],
             ["name": "p", "persistentVolumeClaim": ["claimName": "c", "readOnly": true]],
             ["name": "m", "configMap": ["name": "m", "defaultMode": 420, "items": [["key": "k", "path": "p", "mode": 256]]]],
             [
                 "name": "j",
-                "projected": ["sources": [["serviceAccountToken": ["path": "token", "expirationSeconds": 3607, "audience": "a"]]], "defaultMode": 420],
+                "projected": [
+                    "sources": [["serviceAccountToken": ["path": "token", "expirationSeconds": 3607, "audience": "a"]]], "defaultMode": 420,
+                ],
             ],
         ],
     ]
@@ -66,7 +70,9 @@ import Testing
     private static let metadata: JSON = [
         "name": "x", "namespace": "n", "uid": "u", "resourceVersion": "7", "generation": 2, "creationTimestamp": "2026-01-01T00:00:00Z",
         "labels": ["a": "b"], "annotations": ["c": "d"], "finalizers": ["f/f"],
-        "ownerReferences": [["apiVersion": "apps/v1", "kind": "ReplicaSet", "name": "r", "uid": "ru", "controller": true, "blockOwnerDeletion": true]],
+        "ownerReferences": [
+            ["apiVersion": "apps/v1", "kind": "ReplicaSet", "name": "r", "uid": "ru", "controller": true, "blockOwnerDeletion": true]
+        ],
     ]
 
     /// Every member of one value that the other does not have with the same value, as paths.
@@ -86,11 +92,13 @@ import Testing
         let json: JSON = [
             "kind": "Pod", "apiVersion": "v1", "metadata": Self.metadata, "spec": Self.podSpec,
             "status": [
-                "phase": "Running", "podIP": "10.1.0.1", "podIPs": [["ip": "10.1.0.1"]], "hostIP": "1.1.1.1", "startTime": "2026-01-01T00:00:00Z",
+                "phase": "Running", "podIP": "10.1.0.1", "podIPs": [["ip": "10.1.0.1"]], "hostIP": "1.1.1.1",
+                "startTime": "2026-01-01T00:00:00Z",
                 "qosClass": "Burstable", "conditions": [["type": "Ready", "status": "True", "lastTransitionTime": "2026-01-01T00:00:00Z"]],
                 "containerStatuses": [
                     [
-                        "name": "c", "ready": true, "restartCount": 3, "image": "i", "imageID": "d", "containerID": "containerd://1", "started": true,
+                        "name": "c", "ready": true, "restartCount": 3, "image": "i", "imageID": "d", "containerID": "containerd://1",
+                        "started": true,
                         "state": ["running": ["startedAt": "2026-01-01T00:00:00Z"]],
                         "lastState": ["terminated": ["exitCode": 1, "reason": "Error", "startedAt": "2026-01-01T00:00:00Z"]],
                     ]
@@ -113,7 +121,10 @@ import Testing
                 "strategy": ["type": "RollingUpdate", "rollingUpdate": ["maxSurge": "25%", "maxUnavailable": 1]],
                 "template": ["metadata": ["labels": ["a": "b"]], "spec": Self.podSpec],
             ],
-            "status": ["observedGeneration": 2, "replicas": 3, "updatedReplicas": 2, "readyReplicas": 1, "availableReplicas": 1, "unavailableReplicas": 2],
+            "status": [
+                "observedGeneration": 2, "replicas": 3, "updatedReplicas": 2, "readyReplicas": 1, "availableReplicas": 1,
+                "unavailableReplicas": 2,
+            ],
         ]
         let deployment = Deployment(json: json)
         #expect(lost(json, deployment.json) == [])
