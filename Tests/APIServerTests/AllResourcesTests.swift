@@ -81,8 +81,19 @@ enum MinimalObjects {
         ],
     ]
 
-    /// `-----BEGIN CERTIFICATE REQUEST-----` with nothing usable in it: the server keeps what it is given until a signer looks.
-    private static let certificateRequest = "LS0tLS1CRUdJTiBDRVJUSUZJQ0FURSBSRVFVRVNULS0tLS0KTUE9PQotLS0tLUVORCBDRVJUSUZJQ0FURSBSRVFVRVNULS0tLS0K"
+    /// A request for `CN=jane, O=developers` with a key of P-256: the server refuses what is no request.
+    private static let certificateRequest = Base64.encode(
+        Array(
+            """
+            -----BEGIN CERTIFICATE REQUEST-----
+            MIHfMIGGAgEAMCQxDTALBgNVBAMMBGphbmUxEzARBgNVBAoMCmRldmVsb3BlcnMw
+            WTATBgcqhkjOPQIBBggqhkjOPQMBBwNCAATvAG6rUPJhYrsHwHycSMSnv+8fc4jB
+            TMbp3uHU8uzlLvYyALvzSLglengyuo7gVVjuHf+Rva2G3sw/K3FzYKdGoAAwCgYI
+            KoZIzj0EAwIDSAAwRQIgTI2zC/zt6T8tt49ySk7/MG5Qp53IcIIBaU142SKHkDUC
+            IQCNGfkG/voQXNx9ctM+xiUK6jylupwQfrMmgxdwSc57PA==
+            -----END CERTIFICATE REQUEST-----
+
+            """.utf8))
 
     static func name(_ kind: ResourceKind, _ index: Int) -> String {
         switch kind.qualifiedName {

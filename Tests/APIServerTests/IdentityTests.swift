@@ -248,6 +248,21 @@ import Testing
         }
     }
 
+    @Test("a certificate request that holds no request is refused")
+    func certificateRequest() async throws {
+        try await withServer { server in
+            for text in ["", "no PEM", "-----BEGIN CERTIFICATE REQUEST-----\nMA==\n-----END CERTIFICATE REQUEST-----\n"] {
+                let refused = await server.post(
+                    "/apis/certificates.k8s.io/v1/certificatesigningrequests",
+                    [
+                        "metadata": ["name": "r"],
+                        "spec": ["request": .string(Base64.encode(Array(text.utf8))), "signerName": "example.com/s", "usages": ["client auth"]],
+                    ])
+                #expect(refused.status == 422 && refused.message.contains("spec.request"), "\(refused.text)")
+            }
+        }
+    }
+
     @Test("an address comes free with its Service")
     func freed() async throws {
         try await withServer { server in
