@@ -9,7 +9,8 @@ import Synchronization
 package final class SimulatedNodes: Sendable {
     /// How long a pod takes to start.
     private static let startSeconds = 0.02
-    /// How long a pod takes to end. Not at once: `kubectl delete` reads the pod, lists it and only then watches; a pod of the same name that is back
+    /// How long a pod takes to end. Not at once: `kubectl delete` reads the pod, lists it and only then watches; a pod
+    /// of the same name that is back
     /// before the list would be waited for without end.
     private static let stopSeconds = 0.1
     private static let leaseRenewSeconds = 10.0
