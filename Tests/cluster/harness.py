@@ -165,15 +165,20 @@ def main(argv):
         if (options.ring and ring != options.ring) or options.filter not in name:
             continue
         started = time.time()
-        try:
-            function()
+        error = attempt(function)
+        if error is not None and ring == "real":
+            # Real kernels and real clients have rare failures that are not understood yet (kubectl cp over SPDY, see the README): they are
+            # shown, and tried once more. What fails twice has failed.
+            print("AGAIN   %s: %s" % (name, str(error).strip().replace("\n", "\n        ")), flush=True)
+            error = attempt(function)
+        if error is None:
             passed += 1
             print("ok      %s (%.1f s)" % (name, time.time() - started), flush=True)
-        except Exception as error:
+        else:
             failed += 1
             print("FAILED  %s (%.1f s)\n    %s" % (name, time.time() - started, str(error).replace("\n", "\n    ")), flush=True)
             if not isinstance(error, (Failure, subprocess.SubprocessError)):
-                traceback.print_exc()
+                traceback.print_exception(error)
     for cleanup in CLEANUPS:
         try:
             cleanup()
@@ -182,6 +187,15 @@ def main(argv):
             print("FAILED  cleaning up: %s" % error)
     print("%d passed, %d failed" % (passed, failed))
     return 1 if failed or not passed else 0
+
+
+def attempt(function):
+    """What the test failed with; None when it passed."""
+    try:
+        function()
+    except Exception as error:
+        return error
+    return None
 
 
 CLEANUPS = []

@@ -27,6 +27,11 @@ def inside(c, pod, *command, container=None, ok=True):
     return c.kubectl("exec", pod, *(["-c", container] if container else []), "--", *command, ok=ok)
 
 
+def clear(c, *names):
+    """Removes what an earlier try may have left."""
+    c.kubectl("delete", *names, "--ignore-not-found", "--grace-period=1", ok=None)
+
+
 def ready(c, *what, timeout=60):
     c.kubectl("wait", "--for=condition=Ready", *what, "--timeout=%ds" % timeout, timeout=timeout + 10)
 
@@ -99,6 +104,7 @@ def statefulset():
     eventually(lambda: c.get("pod", "web-1")["metadata"]["uid"] != uid, what="a new web-1")
     ready(c, "pod/web-1")
     equal(inside(c, "web-1", "cat", "/usr/share/nginx/html/kept.txt").strip(), "kept", "the data")
+    clear(c, "pod/dns")
     c.kubectl("run", "dns", "--image=busybox:1.36", "--image-pull-policy=IfNotPresent", "--", "sleep", "1000")
     ready(c, "pod/dns")
     address = pod_ip(c, "web-0")
@@ -159,6 +165,7 @@ def network():
 @test("no request through a Service fails while its Deployment rolls", "real")
 def rolling():
     c = cluster()
+    clear(c, "service/rolling")
     c.kubectl("expose", "deployment", "nginx-deployment", "--port=80", "--name=rolling")
     address = c.get("service", "rolling")["spec"]["clusterIP"]
     eventually(lambda: "1.14.2" in inside(c, "dns", "wget", "-qO-", "http://rolling"), 20, what="the Service answers")
@@ -186,6 +193,7 @@ def rolling():
 @test("NodePort and session affinity", "real")
 def services():
     c = cluster()
+    clear(c, "service/outside")
     c.kubectl("expose", "deployment", "nginx-deployment", "--port=80", "--name=outside", "--type=NodePort", "--session-affinity=ClientIP")
     port = c.get("service", "outside")["spec"]["ports"][0]["nodePort"]
     for node in c.get("nodes")["items"]:
@@ -197,6 +205,7 @@ def services():
 @test("logs: follow, tail, since, previous", "real")
 def logs():
     c = cluster()
+    clear(c, "pod/talker")
     c.apply("""
 apiVersion: v1
 kind: Pod
@@ -233,14 +242,11 @@ def stream_tests(version, path):
         contains(out, "done")
         folder = tempfile.mkdtemp()
         open(folder + "/there", "w").write("x" * 300000)
-        status, _, err = k("cp", folder + "/there", "dns:/tmp/there", ok=None)
-        if status != 0:
-            # Seen once in some hundred runs, with an empty message, on a machine busy with builds: not understood yet, so it is shown, not hidden.
-            print("        cp needed a second try: %s" % err.strip())
-            k("cp", folder + "/there", "dns:/tmp/there")
+        k("cp", folder + "/there", "dns:/tmp/there")
         k("cp", "dns:/tmp/there", folder + "/back")
         equal(open(folder + "/back").read(), "x" * 300000, "cp")
         name = "attached-" + version.replace(".", "-")
+        clear(c, "pod/" + name)
         out = k("run", name, "--image=busybox:1.36", "--image-pull-policy=IfNotPresent", "--restart=Never", "-i", "--quiet", "--",
                 "sh", "-c", "read word; echo got $word; sleep 1", stdin="something\n", timeout=60)
         contains(out, "got something", "attach with input")
@@ -262,6 +268,7 @@ for _version, _path in kubectls().items():
 @test("init containers, sidecars, probes, hooks, environment and volumes", "real")
 def everything():
     c = cluster()
+    clear(c, "pod/full", "configmap/settings", "secret/password")
     c.kubectl("create", "configmap", "settings", "--from-literal=color=blue")
     c.kubectl("create", "secret", "generic", "password", "--from-literal=word=hush")
     c.apply("""
@@ -331,13 +338,14 @@ spec:
     eventually(lambda: c.get("pod", "ailing")["status"]["containerStatuses"][0]["restartCount"] >= 1, 40, what="a restart")
     contains(c.kubectl("get", "events", "--field-selector=involvedObject.name=ailing"), "Unhealthy")
     c.kubectl("delete", "pod", "ailing", "--grace-period=1")
-    c.kubectl("debug", "dns", "--image=busybox:1.36", "--image-pull-policy=IfNotPresent", "-c", "probe", "--", "sleep", "100")
-    eventually(lambda: c.get("pod", "dns")["status"]["ephemeralContainerStatuses"][0]["state"].get("running"), 20, what="the ephemeral container runs")
+    c.kubectl("debug", "dns", "--image=busybox:1.36", "--image-pull-policy=IfNotPresent", "-c", "probe-%d" % time.time(), "--", "sleep", "100")
+    eventually(lambda: c.get("pod", "dns")["status"]["ephemeralContainerStatuses"][-1]["state"].get("running"), 20, what="the ephemeral container runs")
 
 
 @test("jobs run to completion; a DaemonSet runs on every node", "real")
 def jobs():
     c = cluster()
+    clear(c, "job/once", "daemonset/everywhere")
     c.kubectl("create", "job", "once", "--image=busybox:1.36", "--", "sh", "-c", "echo worked")
     c.kubectl("wait", "--for=condition=Complete", "job/once", "--timeout=60s", timeout=70)
     contains(c.kubectl("logs", "job/once"), "worked")
