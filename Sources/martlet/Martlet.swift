@@ -1,3 +1,4 @@
+import APIServer
 import ArgumentParser
 
 /// The command line. Names are a contract (docs/DESIGN in ARCHITECTURE.md): every subcommand works in full or says that it does not yet.
@@ -11,7 +12,7 @@ struct Martlet: AsyncParsableCommand {
                      export KUBECONFIG=$(martlet kubeconfig)
                      kubectl get nodes
             """,
-        version: "martlet 0.1.0 (Kubernetes \(KubernetesVersion.text))",
+        version: "martlet 0.1.0 (Kubernetes \(Version.git))",
         subcommands: [
             UpCommand.self, DownCommand.self, StatusCommand.self, KubeconfigCommand.self, ServerCommand.self,
             AgentCommand.self, ImageCommand.self, ValidateCommand.self, SnapshotCommand.self, DoctorCommand.self, DrillCommand.self,
